@@ -1,0 +1,47 @@
+# Everything runs in .venv, which the first target makes. PYTHON picks the interpreter (>= 3.11).
+PYTHON ?= python3
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: demo test lint types layers bench kill mutants clean
+
+demo: .venv/.demo        ## run the main job on this repository's own files
+	$(BIN)/roost demo .
+
+test: $(STAMP)           ## all tests
+	$(BIN)/python -m pytest -q
+
+lint: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP)
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+layers: $(STAMP)
+	$(BIN)/lint-imports
+
+bench: $(STAMP)          ## speed beside an equal floor, as ratios
+	$(BIN)/python -m benchmarks.spine
+
+kill: $(STAMP)           ## the long kill test
+	$(BIN)/python -m pytest -q -s tests/kill --long
+
+mutants: $(STAMP)        ## breaks one promise at a time and expects the kill test to notice
+	$(BIN)/python tests/kill/mutants.py
+
+.venv/bin/python:
+	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Roost needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'
+	$(PYTHON) -m venv .venv
+
+.venv/.demo: .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check '.[all]'
+	touch $@
+
+$(STAMP): .venv/bin/python pyproject.toml
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	touch $@ .venv/.demo
+
+clean:
+	rm -rf .venv roost-demo

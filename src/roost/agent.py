@@ -1,0 +1,135 @@
+"""Agents: a named set of handlers with a lifespan. Any number of instances share its work."""
+
+from __future__ import annotations
+
+import os
+import secrets
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from dataclasses import dataclass
+from typing import Any, Generic, Literal, overload
+
+from typing_extensions import TypeVar
+
+from roost._text import quoted
+from roost.bus import Bus
+from roost.context import Context
+from roost.contracts import Endpoint, Task, Topic
+from roost.errors import ConfigError
+from roost.instance import Instance
+from roost.messaging.call import Function
+from roost.subjects import token
+
+I = TypeVar("I")  # noqa: E741
+O = TypeVar("O")  # noqa: E741
+M = TypeVar("M")
+D = TypeVar("D", default=None)
+
+CONCURRENCY = 32
+"""Handlers of one contract that one instance runs at once, unless the decorator says otherwise."""
+Deliver = Literal["one", "every"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Handler:
+    """What one decorator registered."""
+
+    contract: Task[Any, Any] | Endpoint[Any, Any] | Topic[Any]
+    function: Callable[..., Any]
+    concurrency: int
+    deliver: Deliver
+
+
+class Agent(Generic[D]):
+    """A named set of handlers. `lifespan` opens what they need; its value is each handler's ``ctx.deps``.
+
+    Raises UnsafeToken when the name is not made of letters, digits, ``_`` and ``-``.
+    """
+
+    @overload
+    def __init__(self: Agent[None], name: str) -> None: ...
+    @overload
+    def __init__(self, name: str, *, lifespan: Callable[[], AbstractAsyncContextManager[D]]) -> None: ...
+    def __init__(
+        self, name: str, *, lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+    ) -> None:
+        self.name = token(name, name="name")
+        self.handlers: list[Handler] = []
+        self._lifespan: Callable[[], AbstractAsyncContextManager[Any]] = lifespan or nullcontext
+
+    @overload
+    def handles(
+        self, contract: Task[I, O] | Endpoint[I, O], /, *, concurrency: int = ...
+    ) -> Callable[
+        [
+            Callable[[I, Context[D]], Awaitable[O]]
+            | Callable[[I, Context[D]], O]
+            | Callable[[I], Awaitable[O]]
+            | Callable[[I], O]
+        ],
+        Callable[..., Any],
+    ]: ...
+    @overload
+    def handles(
+        self, contract: Topic[M], /, *, concurrency: int = ..., deliver: Deliver = ...
+    ) -> Callable[
+        [Callable[[M, Context[D]], Awaitable[None]] | Callable[[M], Awaitable[None]]],
+        Callable[..., Any],
+    ]: ...
+    def handles(
+        self, contract: Any, /, *, concurrency: int = CONCURRENCY, deliver: Deliver = "one"
+    ) -> Callable[[Any], Any]:
+        """Register a handler: a function of the message, or of the message and its `Context`.
+
+        It stays a plain function that a test can call. A sync function runs on a thread of its own. Up to
+        `concurrency` calls run at once in one instance. A topic's message goes to one instance of the
+        agent, or with ``deliver="every"`` to each. Raises ConfigError for what cannot be served, and when
+        the agent handles the contract already.
+        """
+        if not isinstance(contract, Task | Endpoint | Topic):
+            raise ConfigError(f"an agent handles a Task, an Endpoint or a Topic, not {quoted(contract)}")
+        if type(concurrency) is not int or concurrency < 1:
+            raise ConfigError(f"concurrency = {quoted(concurrency)}: must be an int >= 1")
+        if deliver not in ("one", "every"):
+            raise ConfigError(f'deliver = {quoted(deliver)}: must be "one" or "every"')
+        if any(_same(handler.contract, contract) for handler in self.handlers):
+            raise ConfigError(f"agent {self.name} handles {contract} already")
+
+        def register(function: Any) -> Any:
+            Function(function, threads=1)  # its shape is checked here, where the mistake is
+            self.handlers.append(
+                Handler(contract=contract, function=function, concurrency=concurrency, deliver=deliver)
+            )
+            return function
+
+        return register
+
+    @asynccontextmanager
+    async def serve(self, bus: Bus, *, grace_s: float) -> AsyncIterator[Instance]:
+        """One instance of this agent on a bus, for the length of the block. `Bus.serving` calls this."""
+        if not self.handlers:
+            raise ConfigError(f"agent {self.name} has no handlers; register one with @agent.handles(...)")
+        for handler in self.handlers:
+            handler.contract.prepare()
+        name = os.environ.get("ROOST_INSTANCE") or f"{self.name}-{secrets.token_hex(2)}"
+        async with self._lifespan() as deps:
+            instance = Instance(bus, self.name, token(name, name="ROOST_INSTANCE"), deps)
+            try:
+                for handler in self.handlers:
+                    await instance.add(
+                        handler.contract,
+                        handler.function,
+                        handler.concurrency,
+                        shared=handler.deliver == "one",
+                    )
+                await instance.ready()
+                yield instance
+            finally:
+                await instance.stop(grace_s)
+
+    def __repr__(self) -> str:
+        return f"Agent({self.name!r}, {len(self.handlers)} handlers)"
+
+
+def _same(one: Any, other: Any) -> bool:
+    return type(one) is type(other) and one.name == other.name

@@ -1,0 +1,266 @@
+"""The bus: one connection to one namespace, from which everything starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import Any, Protocol, TypeVar
+
+from roost import messaging
+from roost.contracts import Address, Endpoint, Task, Topic
+from roost.errors import ConfigError, Conflict
+from roost.observe import Event, Journal, Trace
+from roost.settings import Settings, resolve
+from roost.subjects import key_token
+from roost.tasks import (
+    DeadLetter,
+    Handle,
+    Item,
+    Log,
+    Ref,
+    Submitter,
+    Waiter,
+    end_codec,
+    find_dead,
+    list_dead,
+    new_id,
+    note_replay,
+    replay_ref,
+)
+from roost.transport import Link, open_link
+
+I = TypeVar("I")  # noqa: E741
+O = TypeVar("O")  # noqa: E741
+M = TypeVar("M")
+S = TypeVar("S", covariant=True)
+
+GRACE_S = 10.0
+
+
+class Servable(Protocol[S]):
+    """Something that can be served on a bus: an `Agent`."""
+
+    def serve(self, bus: Bus, *, grace_s: float) -> AbstractAsyncContextManager[S]: ...
+
+
+class Bus:
+    """Made by `connect`. Safe to use from any number of coroutines of the loop that opened it.
+
+    `counters` counts what happened: ``handled:<contract>``, ``message_refused``, ``dropped``,
+    ``task_retried``, ``task_dead``, ``connection_lost`` and so on; `watch` tells of events as they happen.
+    """
+
+    def __init__(self, link: Link, settings: Settings, journal: Journal) -> None:
+        self.link = link
+        self.settings = settings
+        self.journal = journal
+        self.log = Log(link, settings.namespace, journal)
+        self._submitter = Submitter(self.log)
+        self._waiter = Waiter(self.log)
+        self._end_codecs: dict[Any, Any] = {}
+
+    @property
+    def namespace(self) -> str:
+        return self.settings.namespace
+
+    @property
+    def counters(self) -> Counter[str]:
+        return self.journal.counters
+
+    def watch(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
+        """Call `watcher` for each event until what this returns is called. It must not block."""
+        return self.journal.watch(watcher)
+
+    # Messages -----------------------------------------------------------------------------------
+
+    async def publish(self, to: Topic[M] | Address[M], value: M) -> None:
+        """Publish to whoever listens now; nobody listening is no error.
+
+        Raises InvalidMessage (TooLarge) when the value does not fit the topic's model, UnsafeToken,
+        NotConnected; nothing was sent then.
+        """
+        await self._publish(to, value, trace=Trace.new())
+
+    async def _publish(self, to: Topic[M] | Address[M], value: M, *, trace: Trace) -> None:
+        await messaging.publish(self.link, to, value, trace)
+
+    async def request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0) -> O:
+        """Ask whichever agent serves the endpoint, and return its answer.
+
+        Raises NoResponders at once when nobody serves it; RequestTimeout when the answer is late;
+        RemoteError with the code and message of a handler that failed (Overloaded: at its limit,
+        nothing was run); InvalidMessage; NotConnected (nothing was sent); Disconnected (lost in flight).
+        """
+        return await self._request(endpoint, value, timeout_s=timeout_s, trace=Trace.new())
+
+    async def _request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float, trace: Trace) -> O:
+        answer: O = await messaging.ask(
+            self.link, self.settings.namespace, endpoint, value, trace, timeout_s=timeout_s
+        )
+        return answer
+
+    # Tasks --------------------------------------------------------------------------------------
+
+    async def submit(
+        self, task: Task[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+    ) -> Handle[O]:
+        """Store a task; when this returns, it has exactly one outcome to come.
+
+        With a `key`, repeating the submission finds the task that is there; another value under the same
+        key raises Conflict. Raises InvalidMessage, StoreFull, SubmissionUnknown (repeat with the same
+        key), NotConnected, ConfigMismatch, StreamMissing.
+        """
+        return await self._submit(task, value, key=key, timeout_s=timeout_s, trace=Trace.new())
+
+    async def _submit(
+        self, task: Task[I, O], value: I, *, key: str | None, timeout_s: float, trace: Trace
+    ) -> Handle[O]:
+        ref = _ref(task, key)
+        data = task.input_codec.encode(value, subject=self.log.subjects.task(ref))
+        stored = await self._submitter.submit(Item(ref, data, trace.header), timeout_s=timeout_s)
+        return self._handle(task, ref, key, created=stored.seq > 0)
+
+    async def submit_many(
+        self,
+        task: Task[I, O],
+        values: Sequence[I],
+        *,
+        keys: Sequence[str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> list[Handle[O]]:
+        """Store many tasks of one contract in atomic batches; one handle for each value, in order.
+
+        Two values under one key are one task if they are equal. Raises as `submit`; each batch of 250 is
+        stored whole or not at all, and repeating the call with the same keys stores what is missing.
+        """
+        return await self._submit_many(task, values, keys=keys, timeout_s=timeout_s, trace=Trace.new())
+
+    async def _submit_many(
+        self,
+        task: Task[I, O],
+        values: Sequence[I],
+        *,
+        keys: Sequence[str] | None,
+        timeout_s: float,
+        trace: Trace,
+    ) -> list[Handle[O]]:
+        if keys is not None and len(keys) != len(values):
+            raise ConfigError(
+                f"{len(values)} values but {len(keys)} keys; give one key for each value, or none"
+            )
+        items: dict[Ref, Item] = {}
+        refs: list[Ref] = []
+        for number, value in enumerate(values):
+            key = keys[number] if keys is not None else None
+            ref = _ref(task, key)
+            subject = self.log.subjects.task(ref)
+            data = task.input_codec.encode(value, subject=subject)
+            twin = items.setdefault(ref, Item(ref, data, trace.header))
+            if twin.data != data:
+                raise Conflict(key=key or ref.id, subject=subject)
+            refs.append(ref)
+        stored = await self._submitter.submit_many(list(items.values()), timeout_s=timeout_s)
+        created = {one.ref: one.seq > 0 for one in stored}
+        return [
+            self._handle(task, ref, keys[number] if keys is not None else None, created=created[ref])
+            for number, ref in enumerate(refs)
+        ]
+
+    def handle(self, task: Task[I, O], id: str) -> Handle[O]:
+        """A handle on a task submitted earlier, here or elsewhere, by the `id` of its first handle.
+
+        Nothing is asked of the server; an id that does not exist has no outcome. Raises ConfigError for
+        text that is no id.
+        """
+        parts = id.split("/")
+        if len(parts) not in (1, 3) or not all(parts):
+            raise ConfigError(f"{id!r} is not the id of a task; use Handle.id")
+        ref = Ref(id, task.name, id) if len(parts) == 1 else Ref(parts[0], parts[1], parts[2])
+        return self._handle(task, ref, None, created=False)
+
+    def _handle(self, task: Task[I, O], ref: Ref, key: str | None, *, created: bool) -> Handle[O]:
+        codec = self._end_codecs.get(task.output)
+        if codec is None:
+            codec = self._end_codecs[task.output] = end_codec(task.output)
+        return Handle(ref, key if key is not None else ref.id, self._waiter, codec, created=created)
+
+    # Dead letters -------------------------------------------------------------------------------
+
+    async def dead_letters(
+        self, task: Task[Any, Any] | None = None, *, limit: int | None = None
+    ) -> list[DeadLetter]:
+        """The tasks that ended as dead letters, oldest first; of one contract or of all."""
+        return await list_dead(self.log, task.name if task is not None else None, limit=limit)
+
+    async def replay(
+        self, task: Task[I, O], letter: DeadLetter | str, value: I | None = None, *, timeout_s: float = 10.0
+    ) -> Handle[O]:
+        """Submit a dead letter's work again, as it was or with another `value`; the letter is kept.
+
+        `letter` may be the id of the dead task. Two replays of the same letter at the same moment are
+        one, if their payloads are equal. Raises ConfigError when there is no such letter, or it belongs to
+        another contract; else as `submit`.
+        """
+        ref = letter.ref if isinstance(letter, DeadLetter) else self.handle(task, letter).ref
+        if ref.name != task.name:
+            raise ConfigError(
+                f"dead letter {ref} belongs to task {ref.name!r}, not to {task.name!r}; nothing was submitted"
+            )
+        current = await find_dead(self.log, ref)
+        target = replay_ref(current)
+        subject = self.log.subjects.task(target)
+        data = current.input if value is None else task.input_codec.encode(value, subject=subject)
+        stored = await self._submitter.submit(Item(target, data, Trace.new().header), timeout_s=timeout_s)
+        await note_replay(self.log, current, target)
+        return self._handle(task, target, None, created=stored.seq > 0)
+
+    # Agents -------------------------------------------------------------------------------------
+
+    @asynccontextmanager
+    async def serving(self, *agents: Servable[S], grace_s: float = GRACE_S) -> AsyncIterator[list[S]]:
+        """Serve agents in this process for the length of the block; yields their instances.
+
+        At the end they take no new work, running handlers have `grace_s` seconds to finish, and what is
+        not finished is handed back. Raises ConfigMismatch, StreamMissing, PermissionDenied at the start.
+        """
+        async with AsyncExitStack() as stack:
+            yield [await stack.enter_async_context(agent.serve(self, grace_s=grace_s)) for agent in agents]
+
+    async def close(self) -> None:
+        """Fail what still waits; called by `connect` at the end of its block."""
+        self._waiter.close()
+        await self.log.close()
+
+
+def _ref(task: Task[Any, Any], key: str | None) -> Ref:
+    """The reference of a task that stands alone: its run is itself.
+
+    A chosen key counts within its contract, so the contract's name is part of the id.
+    """
+    id = new_id() if key is None else f"{task.name}:{key_token(key)}"
+    return Ref(id, task.name, id)
+
+
+@asynccontextmanager
+async def connect(
+    url: str | None = None, *, namespace: str | None = None, name: str | None = None
+) -> AsyncIterator[Bus]:
+    """Connect to a NATS server: ``async with roost.connect() as bus``.
+
+    `url` may name several servers, separated by commas; without it ``NATS_URL`` is used, then
+    nats://127.0.0.1:4222. `namespace` (``ROOST_NAMESPACE``, then "roost") keeps the tasks and endpoints of
+    several systems on one server apart. Raises ConnectError within about five seconds.
+    """
+    settings = resolve(url, namespace=namespace, name=name)
+    journal = Journal()
+
+    def observe(kind: str, detail: str) -> None:
+        journal.record(kind, reason=detail)
+
+    async with open_link(settings, observe) as link:
+        bus = Bus(link, settings, journal)
+        try:
+            yield bus
+        finally:
+            await bus.close()

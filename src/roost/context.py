@@ -1,0 +1,115 @@
+"""What a handler gets besides its message: where it is, how long it has, and calls that join its trace."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Generic
+
+from typing_extensions import TypeVar
+
+from roost.contracts import Address, Endpoint, Task, Topic
+from roost.errors import DeadlineExceeded
+from roost.observe import Trace
+from roost.tasks import Handle
+
+if TYPE_CHECKING:
+    from roost.bus import Bus
+
+I = TypeVar("I")  # noqa: E741
+O = TypeVar("O")  # noqa: E741
+M = TypeVar("M")
+D = TypeVar("D", default=None)
+
+
+class Context(Generic[D]):
+    """The surroundings of one handler call.
+
+    Calls made through it belong to the same trace, and a request never waits longer than the handler
+    itself may run.
+    """
+
+    __slots__ = (
+        "_bus",
+        "_deadline",
+        "attempt",
+        "deps",
+        "idempotency_key",
+        "instance",
+        "parameters",
+        "subject",
+        "trace",
+    )
+
+    deps: D
+    """What the agent's lifespan yielded."""
+    attempt: int
+    """1 for the first attempt of a task; always 1 for topics and endpoints."""
+    subject: str
+    """The subject on which the message came."""
+    parameters: Mapping[str, str]
+    """The parameters of a topic's template, as they stand in the subject."""
+    idempotency_key: str
+    """The same for every attempt of one task, different for every task: for effects outside of Roost."""
+    instance: str
+    """Which instance of the agent this is."""
+
+    def __init__(
+        self,
+        bus: Bus,
+        *,
+        deps: D,
+        subject: str,
+        instance: str,
+        trace: Trace,
+        attempt: int = 1,
+        idempotency_key: str = "",
+        parameters: Mapping[str, str] | None = None,
+        deadline: float | None = None,
+    ) -> None:
+        self._bus = bus
+        self._deadline = deadline
+        self.deps = deps
+        self.subject = subject
+        self.instance = instance
+        self.trace = trace
+        self.attempt = attempt
+        self.idempotency_key = idempotency_key
+        self.parameters = parameters if parameters is not None else {}
+
+    @property
+    def remaining_s(self) -> float | None:
+        """Seconds that this call may still take; None when it has no limit."""
+        if self._deadline is None:
+            return None
+        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+
+    async def request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0) -> O:
+        """As `Bus.request`, for at most the time that is left. Raises DeadlineExceeded when none is."""
+        remaining_s = self.remaining_s
+        if remaining_s is not None:
+            if remaining_s <= 0:
+                raise DeadlineExceeded(f"a request to {endpoint.name}")
+            timeout_s = min(timeout_s, remaining_s)
+        return await self._bus._request(endpoint, value, timeout_s=timeout_s, trace=self.trace)
+
+    async def publish(self, to: Topic[M] | Address[M], value: M) -> None:
+        """As `Bus.publish`."""
+        await self._bus._publish(to, value, trace=self.trace)
+
+    async def submit(
+        self, task: Task[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+    ) -> Handle[O]:
+        """As `Bus.submit`."""
+        return await self._bus._submit(task, value, key=key, timeout_s=timeout_s, trace=self.trace)
+
+    async def submit_many(
+        self,
+        task: Task[I, O],
+        values: Sequence[I],
+        *,
+        keys: Sequence[str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> list[Handle[O]]:
+        """As `Bus.submit_many`."""
+        return await self._bus._submit_many(task, values, keys=keys, timeout_s=timeout_s, trace=self.trace)

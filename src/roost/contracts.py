@@ -1,0 +1,264 @@
+"""Contracts: what two agents agree on, as values in a light module that both import.
+
+A caller that imports a worker's code to call it also imports its dependencies, its settings and its mistakes. A
+contract carries a name, the models and the policy, and nothing that runs. Contracts are immutable, compared and
+hashed by value, and cheap to make: validators are built at first use. `prepare()` builds them, so that whoever
+serves a contract learns of an unusable type before work arrives.
+
+Two contracts of one kind and name in one namespace are one contract to the server, so a name once deployed keeps
+its meaning. Names are safe tokens; UnsafeToken otherwise. ConfigError names any other field that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, ClassVar, Generic, TypeVar, overload
+
+from roost._contract import DEFAULT_LIMITS, Contract
+from roost._retry import GiveUp, Retry, TryAgain, Verdict
+from roost._text import quoted
+from roost.codec import Codec, Limits
+from roost.errors import ConfigError
+from roost.subjects import Template
+
+__all__ = [
+    "Address",
+    "Contract",
+    "Endpoint",
+    "GiveUp",
+    "Limits",
+    "Retry",
+    "Signal",
+    "StreamEndpoint",
+    "Task",
+    "Topic",
+    "TryAgain",
+    "Verdict",
+    "Workflow",
+]
+
+I = TypeVar("I")
+O = TypeVar("O")
+M = TypeVar("M")
+C = TypeVar("C")
+J = TypeVar("J")  # the input of a task without output: a checker wants a variable of its own there
+
+_DEFAULT_RETRY = Retry()
+_LEAST_ACK_WAIT_S = 0.5  # below that, a pause of the garbage collector looks like a dead worker
+
+
+@dataclass(frozen=True)
+class Address(Generic[M]):
+    """One subject of a topic, all its parameters filled in. Made by `Topic.at`."""
+
+    topic: Topic[M]
+    subject: str
+
+
+@dataclass(frozen=True, init=False)
+class Topic(Contract, Generic[M]):
+    """Publish and subscribe: a subject template and the model of its messages. At most once, as NATS has it.
+
+    `subject`, such as `team.{agent}.status`, stands on the wire as it is written here, without the namespace, so
+    that any NATS client can take part; `{parameter}` stands for one token.
+    """
+
+    model: type[M]
+    template: Template = field(repr=False)
+
+    kind: ClassVar[str] = "topic"
+    _roles: ClassVar[Mapping[str, str]] = {"model": "codec"}
+
+    def __init__(self, subject: str, model: type[M], *, limits: Limits = DEFAULT_LIMITS) -> None:
+        _set(self, name=subject, model=model, template=Template(subject), limits=limits)
+        self._check()
+
+    @property
+    def subject(self) -> str:
+        """The template as it was written; also the topic's `name`."""
+        return self.name
+
+    @cached_property
+    def codec(self) -> Codec[M]:
+        return self._codec("model")
+
+    def at(self, **tokens: str) -> Address[M]:
+        """Where to publish. ConfigError if a parameter is missing or unknown, UnsafeToken if a value is unsafe."""
+        return Address(topic=self, subject=self.template.render(**tokens))
+
+    def pattern(self, **tokens: str) -> str:
+        """The subject to subscribe to: these parameters fixed, the others free. Raises like `at`."""
+        return self.template.pattern(**tokens)
+
+
+@dataclass(frozen=True)
+class Endpoint(Contract, Generic[I, O]):
+    """Request and one reply. At most once; nobody listening is an error at once."""
+
+    input: type[I]
+    output: type[O]
+
+    kind: ClassVar[str] = "endpoint"
+    _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "output": "output_codec"}
+
+    @cached_property
+    def input_codec(self) -> Codec[I]:
+        return self._codec("input")
+
+    @cached_property
+    def output_codec(self) -> Codec[O]:
+        return self._codec("output")
+
+
+@dataclass(frozen=True)
+class StreamEndpoint(Contract, Generic[I, C]):
+    """Request and a stream of chunks as reply; leaving the stream cancels the responder."""
+
+    input: type[I]
+    chunk: type[C]
+
+    kind: ClassVar[str] = "stream_endpoint"
+    _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "chunk": "chunk_codec"}
+
+    @cached_property
+    def input_codec(self) -> Codec[I]:
+        return self._codec("input")
+
+    @cached_property
+    def chunk_codec(self) -> Codec[C]:
+        return self._codec("chunk")
+
+
+@dataclass(frozen=True, init=False)
+class Task(Contract, Generic[I, O]):
+    """Durable work with one recorded outcome; its handler may run more than once. No `output` means None.
+
+    `attempt_timeout_s` bounds one run of the handler. The default is long enough for a model call with retries of
+    its own. With None a handler that hangs keeps its slot for ever, since its heartbeats go on.
+
+    `deadline_s` bounds everything from submission to outcome. With None, the default, a task waits for as long
+    as no worker runs.
+
+    `ack_wait_s` is how long the server waits for a sign of life before it gives the task to another worker;
+    heartbeats go out at a third of it. At least 0.5.
+    """
+
+    input: type[I]
+    output: type[O]
+    retry: Retry
+    attempt_timeout_s: float | None
+    deadline_s: float | None
+    ack_wait_s: float
+
+    kind: ClassVar[str] = "task"
+    _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "output": "output_codec"}
+
+    @overload
+    def __init__(
+        self,
+        name: str,
+        input: type[I],
+        output: type[O],
+        *,
+        retry: Retry = ...,
+        attempt_timeout_s: float | None = ...,
+        deadline_s: float | None = ...,
+        ack_wait_s: float = ...,
+        limits: Limits = ...,
+    ) -> None: ...
+    @overload
+    def __init__(
+        self: Task[J, None],
+        name: str,
+        input: type[J],
+        output: None = None,
+        *,
+        retry: Retry = ...,
+        attempt_timeout_s: float | None = ...,
+        deadline_s: float | None = ...,
+        ack_wait_s: float = ...,
+        limits: Limits = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        input: type[Any],
+        output: type[Any] | None = None,
+        *,
+        retry: Retry = _DEFAULT_RETRY,
+        attempt_timeout_s: float | None = 300,
+        deadline_s: float | None = None,
+        ack_wait_s: float = 30,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        _set(self, name=name, input=input, output=type(None) if output is None else output, retry=retry)
+        _set(
+            self,
+            attempt_timeout_s=attempt_timeout_s,
+            deadline_s=deadline_s,
+            ack_wait_s=ack_wait_s,
+            limits=limits,
+        )
+        self.__post_init__()
+        if not isinstance(retry, Retry):
+            raise ConfigError(f"{self}: retry = {quoted(retry)}: must be roost.Retry.")
+        self._check_optional_seconds("attempt_timeout_s")
+        self._check_optional_seconds("deadline_s")
+        self._check_seconds("ack_wait_s", least=_LEAST_ACK_WAIT_S)
+
+    @cached_property
+    def input_codec(self) -> Codec[I]:
+        return self._codec("input")
+
+    @cached_property
+    def output_codec(self) -> Codec[O]:
+        return self._codec("output")
+
+
+@dataclass(frozen=True)
+class Workflow(Contract, Generic[I, O]):
+    """A durable workflow of several agents: begun once per key, resumed on any instance.
+
+    `deadline_s` bounds everything from its start to its outcome; None, the default, does not.
+    """
+
+    input: type[I]
+    output: type[O]
+    deadline_s: float | None = field(default=None, kw_only=True)
+
+    kind: ClassVar[str] = "workflow"
+    _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "output": "output_codec"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        self._check_optional_seconds("deadline_s")
+
+    @cached_property
+    def input_codec(self) -> Codec[I]:
+        return self._codec("input")
+
+    @cached_property
+    def output_codec(self) -> Codec[O]:
+        return self._codec("output")
+
+
+@dataclass(frozen=True)
+class Signal(Contract, Generic[M]):
+    """An event that a running workflow waits for, such as a person's approval."""
+
+    model: type[M]
+
+    kind: ClassVar[str] = "signal"
+    _roles: ClassVar[Mapping[str, str]] = {"model": "codec"}
+
+    @cached_property
+    def codec(self) -> Codec[M]:
+        return self._codec("model")
+
+
+def _set(contract: Contract, **values: object) -> None:
+    """Sets fields of a contract with a constructor of its own, as dataclasses do for the others."""
+    for name, value in values.items():
+        object.__setattr__(contract, name, value)

@@ -1,0 +1,452 @@
+"""Every error that Roost raises, in one tree, so that one `except` is never too narrow or too wide.
+
+    RoostError                                 anything below
+    ├── ConfigError             ValueError        a contract, option or setting is wrong
+    │   └── ConfigMismatch                        the server has it, but configured differently
+    ├── ServerUnavailable                         no local server could be found or started
+    ├── ConnectError            ConnectionError   the connection could not be made
+    ├── NotConnected            ConnectionError   there is no connection at the moment; not sent
+    ├── Disconnected            ConnectionError   lost with something in flight; arrival unknown
+    ├── ConnectionClosed        ConnectionError   this bus was closed
+    ├── WrongLoop               RuntimeError      used from another event loop than it was opened on
+    ├── PermissionDenied        PermissionError   the server refused a subject to this user
+    ├── NoResponders                              nobody listens on the subject
+    ├── RequestTimeout          TimeoutError      no answer in time
+    ├── DeadlineExceeded        TimeoutError      the deadline that came with the work has passed
+    ├── RemoteError                               the handler at the other end failed
+    │   └── Overloaded                            it refused, being full; nothing was run
+    ├── InvalidMessage          ValueError        a payload that does not fit its contract
+    │   └── TooLarge                              larger than the limit
+    ├── UnsafeToken             ValueError        a text that may not stand in a subject
+    ├── Conflict                                  the key was used before with another payload
+    ├── StoreFull                                 the log has no room for new work
+    ├── StreamMissing                             the namespace has not been provisioned
+    ├── JetStreamError                            any other refusal of the JetStream API
+    ├── SubmissionUnknown                         not known whether the work was stored
+    ├── TaskDead                                  the task ended as a dead letter
+    └── TaskCancelled                             the task was cancelled
+
+    HandlerSignal                              not errors: what a handler says about its own work
+    ├── Reject                                    do not try again: dead letter
+    └── RetryLater                                try again after a stated time
+
+`Reject` and `RetryLater` stand outside the tree on purpose. A handler that calls others writes
+`except RoostError:` around those calls; were its own verdict a `RoostError`, that clause would swallow it
+and a rejected task would be retried, or reported done.
+
+Data stand in attributes, with units in their names. A message says what happened, what was kept and what
+to do next; text of strangers in it is escaped and cut. Every error survives `pickle` and `copy`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar, Protocol
+
+from roost._text import clean, quoted, redact
+
+__all__ = [
+    "ConfigError",
+    "ConfigMismatch",
+    "Conflict",
+    "ConnectError",
+    "ConnectionClosed",
+    "DeadlineExceeded",
+    "Difference",
+    "Disconnected",
+    "HandlerSignal",
+    "InvalidMessage",
+    "JetStreamError",
+    "Letter",
+    "NoResponders",
+    "NotConnected",
+    "Overloaded",
+    "PermissionDenied",
+    "Reject",
+    "RemoteError",
+    "RequestTimeout",
+    "RetryLater",
+    "RoostError",
+    "ServerUnavailable",
+    "StoreFull",
+    "StreamMissing",
+    "SubmissionUnknown",
+    "TaskCancelled",
+    "TaskDead",
+    "TooLarge",
+    "UnsafeToken",
+    "WrongLoop",
+]
+
+
+class _Portable(Exception):
+    """Pickling that works for constructors with keyword-only arguments (the default calls `cls(*args)`)."""
+
+    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
+    error = cls.__new__(cls)
+    error.args = args
+    error.__dict__.update(state)
+    return error
+
+
+class RoostError(_Portable):
+    """The root: `except RoostError` catches whatever Roost raises, and nothing that a handler says."""
+
+    retryable: ClassVar[bool] = False
+    """True if the same call, repeated later, does no harm and may succeed."""
+
+
+# --- configuration ----------------------------------------------------------------------------------
+
+
+class ConfigError(RoostError, ValueError):
+    """A contract, an option or a setting is wrong; the message names the field, the value, what is allowed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """One field that the server has otherwise than the code asks for."""
+
+    field: str
+    found: object  # as the server reports it; None if absent
+    wanted: object  # as the code asks for it
+
+    def __str__(self) -> str:
+        return f"{self.field} is {quoted(self.found, 200)}, wanted {quoted(self.wanted, 200)}"
+
+
+class ConfigMismatch(ConfigError):
+    """A stream or consumer exists with another configuration; it was left as it was."""
+
+    def __init__(self, what: str, differences: Sequence[Difference]) -> None:
+        self.what = what
+        self.differences = tuple(differences)
+        listed = "; ".join(map(str, self.differences))
+        super().__init__(
+            f"{clean(what)} is configured differently: {listed}. Nothing was changed. Run `roost provision` as "
+            "an administrator to apply what the code asks for, or change the code."
+        )
+
+
+class ServerUnavailable(RoostError):
+    """No local server could be found or started; the message says what was tried and what to install."""
+
+
+# --- the connection ---------------------------------------------------------------------------------
+
+
+class ConnectError(RoostError, ConnectionError):
+    """The connection could not be made. `url` has no credentials in it."""
+
+    retryable = True
+
+    def __init__(self, url: str, reason: str) -> None:
+        self.url = redact(url)
+        self.reason = clean(redact(reason[:2000]), 500)
+        super().__init__(
+            f"cannot connect to {clean(self.url)}: {self.reason}. Check that the server runs and that address "
+            "and credentials are right (NATS_URL, or the url given to roost.connect)."
+        )
+
+
+class NotConnected(RoostError, ConnectionError):
+    """There is no connection at the moment; nothing was sent. `operation` says what was wanted."""
+
+    retryable = True
+
+    def __init__(self, operation: str) -> None:
+        self.operation = clean(operation)
+        super().__init__(
+            f"not connected to the server: {self.operation} was not sent. Roost goes on reconnecting; try again "
+            "later, or submit the work as a task once the connection is back."
+        )
+
+
+class Disconnected(RoostError, ConnectionError):
+    """The connection was lost while `operation` was in flight; whether it arrived is unknown."""
+
+    def __init__(self, operation: str) -> None:
+        self.operation = clean(operation)
+        super().__init__(
+            f"the connection was lost while {self.operation} was in flight; whether it arrived is unknown. Repeat "
+            "it if doing it twice is harmless; a task may always be submitted again with the same key."
+        )
+
+
+class ConnectionClosed(RoostError, ConnectionError):
+    """The bus was closed, by its owner or for good by the server; `reason` says by what."""
+
+    def __init__(self, reason: str = "it was left or closed") -> None:
+        self.reason = clean(reason, 500)
+        super().__init__(
+            f"this bus is closed ({self.reason}). Nothing was sent. Open another with `async with roost.connect()`."
+        )
+
+
+class WrongLoop(RoostError, RuntimeError):
+    """A bus belongs to the event loop it was opened on; using it from another would hang or corrupt it."""
+
+    def __init__(self, operation: str) -> None:
+        self.operation = clean(operation)
+        super().__init__(
+            f"{self.operation} was called from another event loop than the one the bus was opened on. Nothing was "
+            "sent. Open a bus in this loop, or hand over with asyncio.run_coroutine_threadsafe."
+        )
+
+
+class PermissionDenied(RoostError, PermissionError):
+    """The server does not let this user `action` ("publish" or "subscribe") on `subject`."""
+
+    def __init__(self, subject: str, action: str) -> None:
+        self.subject = subject
+        self.action = action
+        super().__init__(
+            f"the server does not allow this user to {clean(action)} on {quoted(subject)}. Nothing was delivered. "
+            "Ask an administrator for that permission, or connect with other credentials."
+        )
+
+
+# --- requests ---------------------------------------------------------------------------------------
+
+
+class NoResponders(RoostError):
+    """Nobody listens on `subject`; the server said so at once and nothing was delivered."""
+
+    retryable = True
+
+    def __init__(self, subject: str) -> None:
+        self.subject = subject
+        super().__init__(
+            f"nobody answers on {quoted(subject)}: nothing was delivered. Start the agent that handles it, and "
+            "compare namespace and server of both sides."
+        )
+
+
+class RequestTimeout(RoostError, TimeoutError):
+    """No answer within `timeout_s` seconds; the request may have been handled all the same."""
+
+    def __init__(self, subject: str, timeout_s: float) -> None:
+        self.subject = subject
+        self.timeout_s = timeout_s
+        super().__init__(
+            f"no answer on {quoted(subject)} within {timeout_s:g} s; it may have been handled all the same. Repeat "
+            "it if that is harmless, allow more time (timeout_s), or make it a task."
+        )
+
+
+class DeadlineExceeded(RoostError, TimeoutError):
+    """The deadline that travels with the work has passed; `operation` was not begun or was abandoned."""
+
+    def __init__(self, operation: str) -> None:
+        self.operation = clean(operation)
+        super().__init__(
+            f"the deadline passed before {self.operation} was finished, so it was given up. Allow more time where "
+            "the work begins (timeout_s of a request, deadline_s of a task)."
+        )
+
+
+class RemoteError(RoostError):
+    """The handler at the other end failed. `code` and `message` are its words, never its traceback."""
+
+    def __init__(self, code: str, message: str, *, subject: str) -> None:
+        self.code = clean(code, 64)
+        self.message = clean(message, 1000)
+        self.subject = subject
+        super().__init__(
+            f"the handler on {quoted(subject)} failed ({self.code}): {self.message}{self._advice}"
+        )
+
+    _advice: ClassVar[str] = " (Its own log has the traceback.)"
+
+
+class Overloaded(RemoteError):
+    """The handler is at its limit and refused; nothing was run."""
+
+    retryable = True
+    _advice = " (Nothing was run: try again later, or start more instances.)"
+
+    def __init__(self, message: str = "too many requests at once", *, subject: str) -> None:
+        super().__init__("overloaded", message, subject=subject)
+
+
+# --- messages and subjects --------------------------------------------------------------------------
+
+
+class InvalidMessage(RoostError, ValueError):
+    """A payload does not fit its contract. `field` is a path such as `pages.0.url`, empty for the whole."""
+
+    def __init__(self, *, subject: str, field: str, reason: str) -> None:
+        self.subject = subject
+        self.field = clean(field)
+        self.reason = clean(reason, 500)
+        where = f"field {self.field!r}" if self.field else "the payload"
+        super().__init__(
+            f"message on {quoted(subject)} refused: {where}: {self.reason}. It reached no handler; correct the "
+            "sender, or the model that both sides share."
+        )
+
+
+class TooLarge(InvalidMessage):
+    """The payload has `size` bytes where `limit` bytes are allowed."""
+
+    def __init__(self, *, subject: str, size: int, limit: int) -> None:
+        self.size = size
+        self.limit = limit
+        super().__init__(
+            subject=subject,
+            field="",
+            reason=f"{size} bytes, allowed are {limit}; store large data elsewhere and send a reference to it",
+        )
+
+
+class UnsafeToken(RoostError, ValueError):
+    """A text that may not stand in a subject: a wildcard in it would reach, or delete, what belongs to others.
+
+    `name` is the parameter, `value` its printable form.
+    """
+
+    def __init__(self, *, name: str, value: object, reason: str) -> None:
+        self.name = clean(name)
+        self.value = quoted(value)
+        self.reason = clean(reason)
+        super().__init__(f"{self.name} = {self.value} cannot stand in a subject: {self.reason}.")
+
+
+# --- the log ----------------------------------------------------------------------------------------
+
+
+class Conflict(RoostError):
+    """The key was used before with another payload; the first one stands."""
+
+    def __init__(self, *, key: str, subject: str) -> None:
+        self.key = key
+        self.subject = subject
+        super().__init__(
+            f"key {quoted(key)} was used before with another payload ({quoted(subject, 300)}). The first one "
+            "stands, this one was not stored. Use another key for other work."
+        )
+
+
+class StoreFull(RoostError):
+    """The log is at the mark where new work is refused, so that accepted work can still finish."""
+
+    retryable = True
+
+    def __init__(self, *, stream: str, used: int, limit: int) -> None:
+        self.stream = stream
+        self.used = used  # bytes
+        self.limit = limit  # bytes
+        super().__init__(
+            f"the log {quoted(stream)} is full: {used} of {limit} bytes are used. Nothing new was stored, accepted "
+            "work goes on. Try again when ended runs have been pruned, or raise its max_bytes (`roost provision`)."
+        )
+
+
+class StreamMissing(RoostError):
+    """The stream does not exist: the namespace has not been provisioned on this server."""
+
+    def __init__(self, stream: str) -> None:
+        self.stream = stream
+        super().__init__(
+            f"stream {quoted(stream)} does not exist on this server; nothing was stored. Run `roost provision` "
+            "once as an administrator, or compare the namespace and the server."
+        )
+
+
+class JetStreamError(RoostError):
+    """The JetStream API refused. `code` is like an HTTP status, `err_code` the server's own error number."""
+
+    def __init__(self, *, code: int, err_code: int, description: str) -> None:
+        self.code = code
+        self.err_code = err_code
+        self.description = clean(description, 500)
+        super().__init__(f"JetStream refused: {self.description} (code {code}, error {err_code}).")
+
+
+class SubmissionUnknown(RoostError):
+    """Storing `ids` could not be confirmed. Submitting again with the same keys is safe: it creates no double."""
+
+    retryable = True
+
+    def __init__(self, ids: Sequence[str]) -> None:
+        self.ids = tuple(ids)
+        listed = ", ".join(quoted(one) for one in self.ids[:3]) + (", …" if len(self.ids) > 3 else "")
+        super().__init__(
+            f"whether {len(self.ids)} submission(s) were stored is unknown ({listed}). Submit again with the same "
+            "keys: what was stored is kept and is not doubled."
+        )
+
+
+# --- outcomes ---------------------------------------------------------------------------------------
+
+
+class Letter(Protocol):
+    """What an error needs to know of a dead letter."""
+
+    @property
+    def reason(self) -> str: ...
+    @property
+    def attempts(self) -> int: ...
+
+
+class TaskDead(RoostError):
+    """The task ended as a dead letter; `letter` has its reason, its last error and the history of attempts."""
+
+    def __init__(self, letter: Letter, *, id: str) -> None:
+        self.letter = letter
+        self.id = id
+        super().__init__(
+            f"task {quoted(id)} is dead after {letter.attempts} attempt(s): {clean(letter.reason, 500)}. Its input "
+            "and history are kept as a dead letter, from which it can be replayed."
+        )
+
+
+class TaskCancelled(RoostError):
+    """The task was cancelled. It is no `asyncio.CancelledError`: the caller's own task goes on."""
+
+    def __init__(self, *, by: str, reason: str, id: str) -> None:
+        self.by = clean(by)
+        self.reason = clean(reason, 500)
+        self.id = id
+        because = f": {self.reason}" if self.reason else ""
+        super().__init__(
+            f"task {quoted(id)} was cancelled by {self.by}{because}. Its record is kept. Submit it with another key "
+            "to run it after all."
+        )
+
+
+# --- what a handler says ----------------------------------------------------------------------------
+
+
+class HandlerSignal(_Portable):
+    """A handler's verdict on its own work. Not an error, and so not caught by `except RoostError`."""
+
+
+class Reject(HandlerSignal):
+    """This work can never succeed: no further attempt, a dead letter with `reason`."""
+
+    def __init__(self, reason: str) -> None:
+        self.reason = str(reason)
+        super().__init__(self.reason)
+
+
+class RetryLater(HandlerSignal):
+    """This work should be tried again in `after_s` seconds, whatever the retry policy's own delay is.
+
+    Raises ConfigError if `after_s` is not a finite number >= 0.
+    """
+
+    def __init__(self, *, after_s: float, reason: str = "") -> None:
+        if type(after_s) not in (int, float) or not math.isfinite(after_s) or after_s < 0:
+            raise ConfigError(
+                f"after_s = {quoted(after_s)}: RetryLater needs a finite number of seconds >= 0."
+            )
+        self.after_s = float(after_s)
+        self.reason = reason
+        super().__init__(f"retry in {after_s:g} s" + (f": {reason}" if reason else ""))

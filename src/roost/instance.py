@@ -1,0 +1,163 @@
+"""One running instance of an agent: its subscriptions and workers, started in order and ended in order."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from roost.bus import Bus
+from roost.context import Context
+from roost.contracts import Endpoint, Task, Topic
+from roost.errors import PermissionDenied, RoostError
+from roost.messaging import EndpointServer, TopicReader
+from roost.messaging.call import Function
+from roost.messaging.endpoints import trace_of
+from roost.observe import Trace
+from roost.tasks import Delivery, Worker
+from roost.transport import Message
+
+FLUSH_S = 1.0
+
+
+class Instance:
+    """`name` is what timelines and dead letters call it; `handled` counts finished calls per contract."""
+
+    def __init__(self, bus: Bus, agent: str, name: str, deps: Any) -> None:
+        self.bus = bus
+        self.agent = agent
+        self.name = name
+        self.handled: Counter[str] = Counter()
+        self._deps = deps
+        self._functions: list[Function] = []
+        self._services: list[TopicReader | EndpointServer] = []
+        self._workers: list[Worker] = []
+
+    async def add(
+        self, contract: Any, function: Callable[..., Any], concurrency: int, *, shared: bool
+    ) -> None:
+        """Begin to serve one contract."""
+        call = Function(function, threads=concurrency)
+        self._functions.append(call)
+        client, journal = self.bus.link.client, self.bus.journal
+        if isinstance(contract, Topic):
+            reader = TopicReader(
+                client,
+                contract,
+                journal,
+                self._on_topic(contract, call),
+                group=self.agent if shared else "",
+                concurrency=concurrency,
+            )
+            self._services.append(reader)
+            reader.start()
+        elif isinstance(contract, Endpoint):
+            server = EndpointServer(
+                client,
+                self.bus.namespace,
+                contract,
+                journal,
+                self._on_request(contract, call),
+                concurrency=concurrency,
+            )
+            self._services.append(server)
+            server.start()
+        else:
+            worker = Worker(
+                self.bus.log,
+                contract,
+                self._on_task(contract, call),
+                concurrency=concurrency,
+                instance=self.name,
+            )
+            self._workers.append(worker)
+            await worker.start()
+
+    async def ready(self) -> None:
+        """Wait until the server knows all subscriptions. Raises PermissionDenied for one that it refuses."""
+        await self.bus.link.client.flush()
+        for service in self._services:
+            if service.denied:
+                raise PermissionDenied(service.denied, "subscribe")
+
+    def _on_topic(
+        self, topic: Topic[Any], call: Function
+    ) -> Callable[[Any, Message, dict[str, str]], Awaitable[None]]:
+        async def handle(value: Any, message: Message, parameters: dict[str, str]) -> None:
+            def context() -> Context[Any]:
+                return Context(
+                    self.bus,
+                    deps=self._deps,
+                    subject=message.subject,
+                    instance=self.name,
+                    trace=trace_of(message),
+                    parameters=parameters,
+                )
+
+            await call(value, context)
+            self.handled[topic.subject] += 1
+
+        return handle
+
+    def _on_request(
+        self, endpoint: Endpoint[Any, Any], call: Function
+    ) -> Callable[[Any, Message, float], Awaitable[Any]]:
+        async def handle(value: Any, message: Message, deadline: float) -> Any:
+            def context() -> Context[Any]:
+                return Context(
+                    self.bus,
+                    deps=self._deps,
+                    subject=message.subject,
+                    instance=self.name,
+                    trace=trace_of(message),
+                    deadline=deadline,
+                )
+
+            answer = await call(value, context)
+            self.handled[endpoint.name] += 1
+            return answer
+
+        return handle
+
+    def _on_task(self, task: Task[Any, Any], call: Function) -> Callable[[Any, Delivery], Awaitable[Any]]:
+        async def handle(value: Any, delivery: Delivery) -> Any:
+            def context() -> Context[Any]:
+                return Context(
+                    self.bus,
+                    deps=self._deps,
+                    subject=delivery.subject,
+                    instance=self.name,
+                    trace=Trace.parse(delivery.trace).child(),
+                    attempt=delivery.attempt,
+                    idempotency_key=str(delivery.ref),
+                    deadline=delivery.deadline,
+                )
+
+            result = await call(value, context)
+            self.handled[task.name] += 1
+            return result
+
+        return handle
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new work, let handlers finish within `grace_s` seconds, hand back the rest, send what is left."""
+        for service in self._services:
+            service.quiesce()
+        for worker in self._workers:
+            worker.quiesce()
+        await self._flush()  # what was on its way when interest ended has arrived after this
+        ends = [service.stop(grace_s) for service in self._services]
+        ends += [worker.stop(grace_s) for worker in self._workers]
+        await asyncio.gather(*ends)
+        for call in self._functions:
+            call.close()
+        await self._flush()
+
+    async def _flush(self) -> None:
+        client = self.bus.link.client
+        if client.is_connected:
+            try:
+                await client.flush(FLUSH_S)
+            except (RoostError, TimeoutError) as error:
+                self.bus.journal.count(f"flush_failed:{type(error).__name__}")

@@ -1,0 +1,214 @@
+"""Endpoints: typed request and reply, with a deadline that travels and errors that say what they are.
+
+The wire is that of NATS micro services (ADR-32): an error answer has `Nats-Service-Error-Code` and
+`Nats-Service-Error`; beside them `Roost-Error` holds a code word. `Roost-Timeout-Ms` is what is left of
+the caller's time: a duration, because the clocks of two machines differ.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from roost._text import clean
+from roost.contracts import Endpoint
+from roost.errors import (
+    DeadlineExceeded,
+    InvalidMessage,
+    Overloaded,
+    Reject,
+    RemoteError,
+    RequestTimeout,
+    RoostError,
+)
+from roost.messaging.pool import Pool
+from roost.observe import Journal, Trace
+from roost.subjects import endpoint_subject
+from roost.transport import Client, Link, Listener, Message
+from roost.transport.headers import block
+
+log = logging.getLogger("roost.messaging")
+
+INBOX = "_INBOX"
+"""What the subject of an answer has to begin with; private prefixes are `_INBOX_<identity>`."""
+GROUP = "roost"
+"""Queue group of every endpoint: all instances of all agents that serve it share its requests."""
+BACKLOG = 1024
+"""Requests of one endpoint that may wait in one process; beyond that they are answered as overloaded."""
+ERROR_TEXT = 500
+MAX_TIMEOUT_S = 86_400.0
+
+STATUS = {"invalid": 400, "rejected": 422, "overloaded": 429, "failed": 500, "deadline": 504}
+"""Code words and the numbers (of HTTP) that stand for them in `Nats-Service-Error-Code`."""
+
+Handle = Callable[[Any, Message, float], Awaitable[Any]]
+
+
+async def ask(
+    link: Link, namespace: str, endpoint: Endpoint[Any, Any], value: Any, trace: Trace, *, timeout_s: float
+) -> Any:
+    """One typed request.
+
+    Raises NoResponders at once when nobody serves it, RequestTimeout, RemoteError (Overloaded) with the
+    code and message of the handler's side, DeadlineExceeded when that side ran out of the time given,
+    InvalidMessage for a value or an answer that does not fit, Disconnected, NotConnected.
+    """
+    subject = endpoint_subject(namespace, endpoint.name)
+    data = endpoint.input_codec.encode(value, subject=subject)
+    head = block(("traceparent", trace.header), ("Roost-Timeout-Ms", str(int(timeout_s * 1000))))
+    answer = await link.requests.ask(subject, data, head, timeout_s=timeout_s)
+    if answer.head:
+        _raise_error(answer, subject, timeout_s)
+    return endpoint.output_codec.decode(answer.data, subject=subject)
+
+
+def _raise_error(answer: Message, subject: str, timeout_s: float) -> None:
+    headers = answer.headers
+    number = headers.get("Nats-Service-Error-Code")
+    if number is None:
+        return
+    code = headers.get("Roost-Error") or number
+    message = headers.get("Nats-Service-Error", "")
+    try:
+        body = json.loads(answer.data) if answer.data else {}
+        message = str(body["message"]) if isinstance(body, dict) and "message" in body else message
+    except (ValueError, RecursionError):
+        pass  # the header has the message as well
+    if code == "overloaded":
+        raise Overloaded(message, subject=subject)
+    if code == "deadline":
+        raise RequestTimeout(subject, timeout_s)
+    raise RemoteError(code, message, subject=subject)
+
+
+class EndpointServer:
+    """One agent instance's service of one endpoint."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        endpoint: Endpoint[Any, Any],
+        journal: Journal,
+        handle: Handle,
+        *,
+        concurrency: int,
+    ) -> None:
+        self._client = client
+        self._endpoint = endpoint
+        self._journal = journal
+        self._handle = handle
+        self.subject = endpoint_subject(namespace, endpoint.name)
+        self._listener: Listener | None = None
+        self._pool: Pool[tuple[Message, float]] = Pool(
+            self._one, concurrency=concurrency, backlog=BACKLOG, name=f"roost-endpoint-{endpoint.name}"
+        )
+
+    def start(self) -> None:
+        self._listener = self._client.listen(self.subject, self._arrived, GROUP)
+
+    def _arrived(self, message: Message) -> None:
+        if not message.reply.startswith(INBOX):
+            # Whoever chooses the reply chooses what we publish to: only inboxes are answered.
+            self._journal.record(
+                "request_refused", subject=self.subject, reason=f"no inbox to answer: {message.reply!r}"
+            )
+            return
+        arrived = asyncio.get_running_loop().time()
+        if not self._pool.put((message, arrived)):
+            self._journal.record(
+                "request_refused", subject=self.subject, reason=f"overloaded: {BACKLOG} requests wait already"
+            )
+            self._error(message, "overloaded", f"{BACKLOG} requests wait already")
+
+    async def _one(self, item: tuple[Message, float]) -> None:
+        message, arrived = item
+        deadline = arrived + _timeout_s(message)
+        loop = asyncio.get_running_loop()
+        if deadline <= loop.time():
+            self._journal.record(
+                "request_expired", subject=self.subject, reason="its time was over before its turn came"
+            )
+            self._error(message, "deadline", "the time was over before its turn came")
+            return
+        try:
+            value = self._endpoint.input_codec.decode(message.data, subject=self.subject)
+        except InvalidMessage as error:
+            self._journal.record("message_refused", subject=self.subject, reason=str(error))
+            self._error(message, "invalid", f"{error.field or 'payload'}: {error.reason}")
+            return
+        try:
+            async with asyncio.timeout_at(deadline) as scope:
+                output = await self._handle(value, message, deadline)
+            data = self._endpoint.output_codec.encode(output, subject=self.subject)
+            self._client.send(message.reply, data)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                self._error(message, "failed", "the instance is shutting down")
+                raise
+            self._failed(message, "failed", "the handler was cancelled")
+        except (Exception, SystemExit) as error:
+            if isinstance(error, TimeoutError) and scope.expired():
+                self._failed(message, "deadline", "the caller's time was over")
+            elif isinstance(error, Reject):
+                self._failed(message, "rejected", str(error))
+            elif isinstance(error, DeadlineExceeded):
+                self._failed(message, "deadline", str(error))
+            else:
+                self._failed(message, "failed", f"{type(error).__name__}: {error}")
+                log.debug("a handler of endpoint %s failed", self._endpoint.name, exc_info=True)
+        else:
+            self._journal.count(f"handled:{self._endpoint.name}")
+
+    def _failed(self, message: Message, code: str, text: str) -> None:
+        self._journal.record("handler_failed", subject=self.subject, reason=text)
+        self._error(message, code, text)
+
+    def _error(self, message: Message, code: str, text: str) -> None:
+        short = clean(text, ERROR_TEXT)
+        ascii_text = short.encode("ascii", "replace").decode()
+        head = block(
+            ("Nats-Service-Error-Code", str(STATUS[code])),
+            ("Nats-Service-Error", ascii_text),
+            ("Roost-Error", code),
+        )
+        try:
+            self._client.send(message.reply, json.dumps({"code": code, "message": short}).encode(), "", head)
+        except RoostError as error:
+            self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
+
+    @property
+    def denied(self) -> str:
+        """The subject that the server does not let us subscribe to, or nothing."""
+        return self.subject if self._listener is not None and self._listener.denied else ""
+
+    def quiesce(self) -> None:
+        """Take no new requests; those on their way are still answered."""
+        if self._listener is not None:
+            self._client.end_interest(self._listener)
+
+    async def stop(self, grace_s: float) -> None:
+        if self._listener is not None:
+            self._client.unlisten(self._listener)
+        lost = await self._pool.close(grace_s)
+        if lost:
+            self._journal.record(
+                "request_refused", subject=self.subject, reason=f"{lost} unfinished at shutdown"
+            )
+
+
+def _timeout_s(message: Message) -> float:
+    """What the caller said is left of its time, in seconds; a day when it said nothing that can be read."""
+    text = message.headers.get("Roost-Timeout-Ms", "") if message.head else ""
+    if text.isascii() and text.isdigit() and len(text) < 12:
+        return min(MAX_TIMEOUT_S, int(text) / 1000)
+    return MAX_TIMEOUT_S
+
+
+def trace_of(message: Message) -> Trace:
+    """The trace that a message belongs to, as a child of its sender's span."""
+    return Trace.parse(message.headers.get("traceparent")).child()

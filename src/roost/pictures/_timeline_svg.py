@@ -1,0 +1,387 @@
+"""A timeline as SVG: header, axis, one track per instance, legend.
+
+The layout is a single column of tracks below one time axis. Everything that may be long (names, errors) is cut to
+its room and repeated in full as a tooltip; the whole stands in `<desc>` for those who cannot see it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from functools import partial
+
+from roost.pictures._axis import duration, ticks
+from roost.pictures._lanes import KINDS, Bar, Scene, Strand, peak, profile
+from roost.pictures._svg import fit, foreign, number, stylesheet, tag, width
+from roost.pictures._tracks import PIXELS, Placed, Plan, Track, plan
+from roost.pictures._words import began, counted, name, summary, tally, work
+
+WIDTH = 920
+_EDGE = 24
+_RIGHT = 18  # room for the last tick's label and for crosses at the end
+_TOP = 106  # where the first track begins
+_ROW, _BAR = 17, 12
+_PAD = 6  # above and below the rows of a track
+_BAND, _MARKS = 34, 13  # heights of a profile and of the marks above it
+_LEAST, _SPACE = 36, 6  # height of a track, space between two
+_COLUMN = 2  # pixels that one column of a profile is wide
+_TOOLTIPS = 600  # bars that get one: beyond, the file would weigh more than it helps
+
+
+def draw(scene: Scene, title: str) -> str:
+    """The whole picture, `WIDTH` pixels wide and as high as it needs."""
+    return _Drawing(scene, title).svg()
+
+
+class _Drawing:
+    def __init__(self, scene: Scene, title: str) -> None:
+        self.scene = scene
+        self.title = title
+        self.left = _EDGE + _gutter(scene) + 12
+        self.pixels = WIDTH - _EDGE - _RIGHT - self.left
+        self.plan: Plan = plan(scene, extent=self.pixels, grain=PIXELS)
+        self.shown: set[str] = set()  # what the legend must explain
+        self.columns = self.pixels // _COLUMN
+        self.scale = self._scale()
+        self.tooltips = sum(len(one.lane.strands) for one in self.plan.tracks if one.placed is not None) <= _TOOLTIPS
+        key = repr((title, scene.began_s, scene.span_s, scene.counts))
+        self.hatch = "roost-" + hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=4).hexdigest()
+
+    def _scale(self) -> float:
+        """What the full height of a profile stands for: the same for all, so that lanes can be compared."""
+        tops = [max(self._means(one, None), default=0.0) for one in self.plan.tracks if one.placed is None]
+        return max([*tops, 1e-9])
+
+    def _means(self, track: Track, kind: str | None) -> list[float]:
+        spans = [bar.span for bar in track.lane.bars if kind is None or bar.kind == kind]
+        return profile(spans, columns=self.columns, span_s=self.scene.span_s)
+
+    def x(self, at_s: float) -> float:
+        share = at_s / self.scene.span_s if self.scene.span_s > 0 else 0.0
+        return self.left + share * self.pixels
+
+    def svg(self) -> str:
+        y = _TOP
+        grounds: list[str] = []
+        body: list[str] = []
+        rows: list[tuple[float, Callable[[float], list[str]]]] = []
+        if not self.plan.waits:
+            rows.append((_PAD * 2 + _MARKS + _BAND, self._waiting))
+        rows += [(_height(track), partial(self._track, track)) for track in self.plan.tracks]
+        for height, paint in rows:
+            grounds.append(tag("rect", class_="track", x=self.left, y=y, width=self.pixels, height=height, rx=4))
+            body += paint(y)
+            y += round(height) + _SPACE
+        legend, height = self._legend(y + 10) if rows else ([], 0.0)
+        total = round(y + 10 + height + 16) if rows else 120
+        alternative = foreign(f"{self.title}: {', '.join(summary(self.scene.counts))}", 400)
+        parts = [
+            tag("title", alternative),
+            tag("desc", self._description()),
+            tag("style", stylesheet("roost-timeline")),
+            self._defs(),
+            tag("rect", class_="ground", width=WIDTH, height=total, rx=8),
+            tag("rect", class_="edge", x=0.5, y=0.5, width=WIDTH - 1, height=total - 1, rx=8),
+            *self._header(),
+            *grounds,
+            *(self._axis(y - _SPACE) if rows else self._nothing()),
+            *body,
+            *legend,
+        ]
+        return tag(
+            "svg",
+            "\n" + "\n".join(parts) + "\n",
+            xmlns="http://www.w3.org/2000/svg",
+            class_="roost-timeline",
+            role="img",
+            aria_label=alternative,
+            width=WIDTH,
+            height=total,
+            viewBox=f"0 0 {WIDTH} {total}",
+        )
+
+    # --- around the tracks --------------------------------------------------------------------------
+
+    def _defs(self) -> str:
+        line = tag("path", class_="hatch", d="M0 0V5")
+        return tag(
+            "defs",
+            tag(
+                "pattern",
+                line,
+                id=self.hatch,
+                width=5,
+                height=5,
+                patternUnits="userSpaceOnUse",
+                patternTransform="rotate(45)",
+            ),
+        )
+
+    def _description(self) -> str:
+        lines = [f"{counted(len(self.scene.lanes), 'lane')} over {duration(self.scene.span_s)}."]
+        for track in self.plan.tracks[:20]:
+            lines.append(f"{name(track)}: {work(track.lane, self.scene.span_s)} ({tally(track.lane)}).")
+        return foreign(" ".join(lines), 4000)
+
+    def _header(self) -> list[str]:
+        room = WIDTH - 2 * _EDGE
+        title = fit(self.title, room, 17, bold=True)
+        return [
+            tag("text", foreign(title, 400), class_="ink title", x=_EDGE, y=38),
+            tag("text", " · ".join(summary(self.scene.counts)), class_="muted summary", x=_EDGE, y=60),
+        ]
+
+    def _nothing(self) -> list[str]:
+        return [tag("text", "No task was recorded.", class_="muted", x=_EDGE, y=92)]
+
+    def _axis(self, bottom: float) -> list[str]:
+        parts = []
+        marks = ticks(self.scene.span_s, at_most=9)
+        for tick in marks:
+            x = round(self.x(tick.at_s)) + 0.5
+            parts.append(tag("path", class_="grid", d=f"M{number(x)} {_TOP - 6}V{number(bottom)}"))
+            parts.append(tag("text", tick.label, class_="muted", x=x, y=_TOP - 12, text_anchor="middle"))
+        return parts
+
+    def _gutter(self, top: float, title: str, text: str, height: float, full: str = "") -> list[str]:
+        room = self.left - _EDGE - 12
+        middle = top + min(height, 60) / 2
+        label = tag("text", foreign(fit(title, room, 12, bold=True)), class_="ink name", x=_EDGE, y=middle - 3)
+        if full:
+            label = tag("g", tag("title", foreign(full, 400)) + label)
+        return [label, tag("text", foreign(fit(text, room, 10.5)), class_="muted label", x=_EDGE, y=middle + 12)]
+
+    def _legend(self, top: float) -> tuple[list[str], float]:
+        """Only what the picture holds; at its right the moment at which the axis begins."""
+        entries: list[tuple[str, list[str]]] = []
+        for kind, text in (
+            ("done", "done"),
+            ("running", "running"),
+            ("cancelled", "cancelled"),
+            ("failed", "failed, tried again"),
+            ("lost", "lost: the process died"),
+            ("dead", "dead letter"),
+        ):
+            if kind in self.shown:
+                entries.append((text, [*self._box(kind, 0, 0, 14), *(_cross(7, 6) if kind == "dead" else [])]))
+        if "cross" in self.shown and "dead" not in self.shown:
+            entries.append(("dead letter", _cross(7, 6)))
+        if "stop" in self.shown and "cancelled" not in self.shown:
+            entries.append(("cancelled", _stop(7, 6)))
+        if "retry" in self.shown:
+            entries.append(("another attempt", [_arrow(4, 6)]))
+        if "queued" in self.shown:
+            entries.append(("in the queue", [tag("path", class_="queued", d="M0 6H15")]))
+        if "backoff" in self.shown:
+            entries.append(("backing off", [tag("path", class_="backoff", d="M0 6H15")]))
+        if "queue" in self.shown:
+            entries.append(("in the queue", [tag("rect", class_="queue", y=0, width=14, height=12, rx=2)]))
+        if "again" in self.shown:
+            entries.append(("backing off", [tag("rect", class_="again", y=0, width=14, height=12, rx=2)]))
+        parts: list[str] = []
+        x, y = float(_EDGE), top
+        for text, drawing in entries:
+            needed = 20 + width(text, 11) + 16
+            if x + needed > WIDTH - _EDGE and x > _EDGE:
+                x, y = float(_EDGE), y + 20
+            parts.append(tag("g", "".join(drawing), transform=f"translate({number(x)} {number(y)})"))
+            parts.append(tag("text", text, class_="muted", x=x + 20, y=y + 10))
+            x += needed
+        y += 20
+        for line in self._notes():
+            parts.append(tag("text", line, class_="muted label", x=_EDGE, y=y + 10))
+            y += 16
+        return parts, y - top
+
+    def _notes(self) -> list[str]:
+        notes = []
+        if any(one.placed is None for one in self.plan.tracks):
+            top = f"{self.scale:.0f}" if self.scale >= 9.5 else f"{self.scale:.1f}".removesuffix(".0")
+            notes.append(
+                f"Shaded profile: more attempts than fit as bars. Its height is how many ran at once; all of it is {top}."
+            )
+        return [*notes, began(self.scene.began_s)]
+
+    # --- tracks -------------------------------------------------------------------------------------
+
+    def _track(self, track: Track, top: float) -> list[str]:
+        height = _height(track)
+        parts = self._gutter(top, name(track), work(track.lane, self.scene.span_s), height, track.lane.name)
+        if track.placed is None:
+            return parts + self._profile(track, top)
+        rows = track.rows * _ROW
+        for placed in track.placed:
+            parts += self._strand(placed, top + (height - rows) / 2)
+        return parts
+
+    def _strand(self, placed: Placed, top: float) -> list[str]:
+        strand = placed.strand
+        y = top + placed.row * _ROW + (_ROW - _BAR) / 2
+        middle = y + _BAR / 2
+        parts = self._lines(strand, middle) if self.plan.waits else []
+        if strand.bar is not None:
+            parts += self._bar(strand.bar, y)
+        ended = strand.ended
+        if ended is not None:
+            at = ended if self.plan.waits or strand.bar is None else strand.bar.span.end
+            beside = self.x(at) + 7
+            if strand.bar is not None:
+                beside = max(beside, self.x(strand.bar.span.start) + PIXELS.least + 7)
+            parts += _cross(beside, middle) if strand.died is not None else _stop(beside, middle)
+            self.shown.add("cross" if strand.died is not None else "stop")
+        return parts
+
+    def _lines(self, strand: Strand, middle: float) -> list[str]:
+        parts = []
+        for wait in (strand.before, strand.after):
+            if wait is None:
+                continue
+            start, end = self.x(wait.span.start), self.x(wait.span.end)
+            if end - start < 1:
+                continue
+            tick = f"M{number(start + 0.8)} {number(middle - 3)}v6" if wait.kind == "queued" else ""
+            line = f"{tick}M{number(start)} {number(middle)}H{number(end)}"
+            parts.append(tag("path", class_=wait.kind, d=line))
+            self.shown.add(wait.kind)
+        return parts
+
+    def _bar(self, bar: Bar, y: float) -> list[str]:
+        start = self.x(bar.span.start)
+        long = max(self.x(bar.span.end) - start, PIXELS.least)
+        parts = self._box(bar.kind, start, y, long)
+        if bar.number > 1:
+            parts.append(_arrow(start, y + _BAR / 2))
+            self.shown.add("retry")
+        label = f"{bar.task.name} {bar.task.id}"
+        if bar.number > 1:
+            label = f"attempt {bar.number}, {label}"
+        text = fit(label, long - 14, 10.5) if long > 40 else ""
+        if text and bar.kind != "lost":
+            parts.append(tag("text", foreign(text), class_=f"label on-{bar.kind}", x=start + 7, y=y + _BAR - 2.4))
+        if not self.tooltips:
+            return parts
+        about = f"{label}: {bar.kind} after {duration(bar.span.length)}{' – ' + bar.error if bar.error else ''}"
+        return [tag("g", tag("title", foreign(about, 300)) + "".join(parts))]
+
+    def _box(self, kind: str, x: float, y: float, long: float) -> list[str]:
+        self.shown.add(kind)
+        radius = min(2.5, long / 2)
+        box = {"x": x, "y": y, "width": long, "height": _BAR, "rx": radius}
+        parts = [tag("rect", class_=kind, **box)]
+        if kind == "lost":
+            parts.append(tag("rect", fill=f"url(#{self.hatch})", **box))
+        return parts
+
+    # --- profiles -----------------------------------------------------------------------------------
+
+    def _profile(self, track: Track, top: float) -> list[str]:
+        base = top + _PAD + _MARKS + _BAND
+        floor = [0.0] * self.columns
+        parts = []
+        for kind in KINDS:
+            means = self._means(track, kind)
+            if not any(means):
+                continue
+            self.shown.add(kind)
+            ceiling = [low + mean for low, mean in zip(floor, means, strict=True)]
+            area = self._area(floor, ceiling, base, self.scale)
+            parts.append(tag("path", class_=kind, d=area))
+            if kind == "lost":
+                parts.append(tag("path", fill=f"url(#{self.hatch})", d=area))
+            floor = ceiling
+        return parts + self._marks(track, top + _PAD + 5)
+
+    def _area(self, low: list[float], high: list[float], base: float, scale: float) -> str:
+        """Filled steps between two profiles. Columns where they are equal are left out."""
+        pieces, column = [], 0
+        per = _BAND / scale
+        while column < self.columns:
+            if high[column] - low[column] <= 1e-9:
+                column += 1
+                continue
+            first = column
+            while column < self.columns and high[column] - low[column] > 1e-9:
+                column += 1
+            edges = range(first, column)
+            there = [f"V{number(base - max(high[i] * per, low[i] * per + 0.7))}h{_COLUMN}" for i in edges]
+            back = [f"V{number(base - low[i] * per)}h-{_COLUMN}" for i in reversed(edges)]
+            begin = f"M{number(self.left + first * _COLUMN)} {number(base - low[first] * per)}"
+            pieces.append(begin + "".join(there) + "".join(back) + "z")
+        return "".join(pieces)
+
+    def _marks(self, track: Track, y: float) -> list[str]:
+        """What is rare, above a profile: failures and losses as ticks, deaths as crosses with their number."""
+        parts = []
+        for kind in ("failed", "lost"):
+            at = {int(self.x(bar.span.end)) // 3 * 3 for bar in track.lane.bars if bar.kind == kind}
+            parts += [tag("rect", class_=kind, x=x, y=y - 4, width=2, height=9) for x in sorted(at)]
+        for strands, draw_mark, sign in (
+            ([one.died for one in track.lane.strands if one.died is not None], _cross, "cross"),
+            ([one.cancelled for one in track.lane.strands if one.cancelled is not None], _stop, "stop"),
+        ):
+            if strands:
+                self.shown.add(sign)
+            for x, count in _clusters([self.x(one) for one in strands]):
+                parts += draw_mark(x, y)
+                if count > 1:
+                    parts.append(tag("text", f"×{count:,}", class_="muted label", x=x + 7, y=y + 4))
+        return parts
+
+    def _waiting(self, top: float) -> list[str]:
+        """One strip for everything that waited: in the queue below, backing off above."""
+        queued, again = self.scene.waits("queued"), self.scene.waits("backoff")
+        most = peak([*queued, *again])
+        text = f"at most {counted(most, 'task')}"
+        parts = self._gutter(top, "waiting", text, _PAD * 2 + _MARKS + _BAND)
+        base = top + _PAD + _MARKS + _BAND
+        first = profile(queued, columns=self.columns, span_s=self.scene.span_s)
+        second = profile(again, columns=self.columns, span_s=self.scene.span_s)
+        both = [a + b for a, b in zip(first, second, strict=True)]
+        scale = max([*both, 1e-9])
+        for low, high, kind in (([0.0] * self.columns, first, "queue"), (first, both, "again")):
+            if any(b - a > 1e-9 for a, b in zip(low, high, strict=True)):
+                self.shown.add(kind)
+                parts.append(tag("path", class_=kind, d=self._area(low, high, base, scale)))
+        for lane in self.scene.lanes:
+            if not lane.name:
+                parts += self._marks(Track(lane=lane, placed=None), top + _PAD + 5)
+        return parts
+
+
+def _gutter(scene: Scene) -> int:
+    """Room for the names of lanes: as much as they need, within reason."""
+    needed = [width(lane.name, 12, bold=True) for lane in scene.lanes]
+    needed += [width(work(lane, scene.span_s), 10.5) for lane in scene.lanes]
+    return round(min(max([*needed, 96.0]), 190.0))
+
+
+def _height(track: Track) -> float:
+    if track.placed is None:
+        return _PAD * 2 + _MARKS + _BAND
+    return max(_LEAST, track.rows * _ROW + 2 * _PAD)
+
+
+def _clusters(places: list[float]) -> list[tuple[float, int]]:
+    """Marks that would overlap, put together: the first place and how many."""
+    found: list[tuple[float, int]] = []
+    for x in sorted(places):
+        if found and x - found[-1][0] < 34:
+            found[-1] = (found[-1][0], found[-1][1] + 1)
+        else:
+            found.append((x, 1))
+    return found
+
+
+def _cross(x: float, y: float) -> list[str]:
+    line = f"M{number(x - 3.5)} {number(y - 3.5)}l7 7m-7 0l7 -7"
+    return [tag("path", class_="halo", fill="none", d=line), tag("path", class_="cross", d=line)]
+
+
+def _stop(x: float, y: float) -> list[str]:
+    line = f"M{number(x)} {number(y - 4)}v8"
+    return [tag("path", class_="halo", fill="none", d=line), tag("path", class_="stop", d=line)]
+
+
+def _arrow(x: float, y: float) -> str:
+    """A small triangle before a bar: it is not the first attempt."""
+    return tag("path", class_="retry", d=f"M{number(x - 5)} {number(y - 4)}l5 4l-5 4z")

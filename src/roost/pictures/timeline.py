@@ -1,0 +1,42 @@
+"""The timeline of tasks: which instance did what when, what waited, what failed, what died.
+
+A table of outcomes says *that* a run took nine seconds. The lanes show *why*: one worker idle, a backoff in the
+middle, a process that died with two tasks in its hands.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from roost.pictures import _timeline_svg, _timeline_text
+from roost.pictures._lanes import Scene, scene
+from roost.tasks.history import TaskHistory
+
+
+@dataclass(frozen=True, slots=True)
+class Timeline:
+    """A swim-lane picture of `tasks`, in any order, one lane per instance that ran attempts.
+
+    `until_s` (seconds since 1970) is how far open tasks are drawn; without it, to the last thing known.
+    A notebook shows a Timeline as a picture, a terminal as text.
+    """
+
+    tasks: Sequence[TaskHistory]
+    title: str = "Timeline"
+    until_s: float | None = None
+
+    def svg(self) -> str:
+        """The picture: SVG 1.1, 920 pixels wide, for light and dark, with alternative text and without scripts."""
+        return _timeline_svg.draw(self._scene(), self.title)
+
+    def text(self, width: int = 100) -> str:
+        """The same for a terminal, in lines of at most `width` characters (at least 40)."""
+        return _timeline_text.draw(self._scene(), self.title, max(40, width))
+
+    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
+        return {"image/svg+xml": self.svg(), "text/plain": self.text()}
+
+    def _scene(self) -> Scene:
+        return scene(self.tasks, until_s=self.until_s)

@@ -1,0 +1,60 @@
+"""A handle on a submitted task: it can be awaited, by whoever holds it, as often as wanted."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any, Generic
+
+from typing_extensions import TypeVar
+
+from roost.codec import Codec
+from roost.errors import RequestTimeout
+from roost.tasks.outcome import Outcome, decode_outcome, value_of
+from roost.tasks.records import Ref
+from roost.tasks.waiting import Waiter
+
+O = TypeVar("O")
+
+
+class Handle(Generic[O]):
+    """One task. `id` names it for good: another process gets a handle on it by ``bus.handle(task, id)``."""
+
+    __slots__ = ("_codec", "_outcome", "_waiter", "created", "key", "ref")
+
+    def __init__(self, ref: Ref, key: str, waiter: Waiter, codec: Codec[Any], *, created: bool) -> None:
+        self.ref = ref
+        self.key = key
+        self.created = created
+        """False when this submission found the task there already, under the same key."""
+        self._waiter = waiter
+        self._codec = codec
+        self._outcome: Outcome[O] | None = None
+
+    @property
+    def id(self) -> str:
+        return str(self.ref)
+
+    async def outcome(self, *, timeout_s: float | None = None) -> Outcome[O]:
+        """Wait for the outcome: `Done`, `Dead` or `Cancelled`, as a value.
+
+        Raises RequestTimeout after `timeout_s` seconds (the task goes on and can be awaited again),
+        ConnectionClosed when the bus closes, InvalidMessage when the recorded value does not fit the
+        contract's model.
+        """
+        if self._outcome is None:
+            try:
+                async with asyncio.timeout(timeout_s) as scope:
+                    record = await self._waiter.end(self.ref)
+            except TimeoutError as error:
+                if scope.expired() and timeout_s is not None:
+                    raise RequestTimeout(f"outcome of task {self.id}", timeout_s) from error
+                raise
+            self._outcome = decode_outcome(record, self.ref, self.key, self._codec)
+        return self._outcome
+
+    async def result(self, *, timeout_s: float | None = None) -> O:
+        """Wait for the value. Raises as `outcome`, and TaskDead or TaskCancelled when there will be none."""
+        return value_of(await self.outcome(timeout_s=timeout_s), self.ref)
+
+    def __repr__(self) -> str:
+        return f"Handle({self.ref.name} {self.id})"

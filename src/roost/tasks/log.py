@@ -1,0 +1,201 @@
+"""The log of one namespace: its stream, its consumers, its clock, and reads of single records."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from roost.errors import ConfigMismatch, JetStreamError, StoreFull, StreamMissing
+from roost.observe import Journal
+from roost.tasks.provision import RESERVE, consumer_config, consumer_name, differences, stream_config
+from roost.tasks.records import Subjects
+from roost.transport import Link, Message
+from roost.transport.jetstream import CONSUMER_EXISTS, STREAM_NAME_IN_USE, STREAM_NOT_FOUND
+
+READ_BATCH = 500
+"""Subjects per batched read; the server refuses more than 1,000 (status 413)."""
+FILL_INTERVAL_S = 1.0
+"""How old the known fill level of the stream may be, in seconds, before a submission asks again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Record:
+    """A stored record."""
+
+    subject: str
+    seq: int
+    data: bytes
+    stored_s: float  # server time, seconds since 1970
+
+
+class Log:
+    """Access to the records. `ensure` comes first: it creates the stream if missing and compares it."""
+
+    def __init__(self, link: Link, namespace: str, journal: Journal) -> None:
+        self.link = link
+        self.subjects = Subjects(namespace)
+        self.stream = self.subjects.stream
+        self.journal = journal
+        self._offset_s = 0.0
+        self._ready = False
+        self._lock = asyncio.Lock()
+        self._fill_at = 0.0
+        self._used = 0
+        self._limit = -1
+        self._filling: asyncio.Task[Any] | None = None
+
+    def now_s(self) -> float:
+        """Server time: deadlines hold although this machine's clock is wrong."""
+        return time.time() + self._offset_s
+
+    async def ensure(self) -> None:
+        """Raises ConfigMismatch; StreamMissing when it is not there and this user may not create it."""
+        if self._ready:
+            return
+        async with self._lock:
+            if self._ready:
+                return
+            wanted = stream_config(self.subjects)
+            try:
+                info = await self._stream_info()
+            except JetStreamError as error:
+                if error.err_code != STREAM_NOT_FOUND:
+                    raise
+                info = await self._create(wanted)
+            found = differences(wanted, info["config"])
+            if found:
+                raise ConfigMismatch(f"stream {self.stream}", found)
+            self._ready = True
+
+    async def _create(self, wanted: dict[str, Any]) -> Any:
+        try:
+            await self.link.jetstream.call(f"STREAM.CREATE.{self.stream}", wanted)
+        except JetStreamError as error:
+            if error.err_code != STREAM_NAME_IN_USE:  # somebody else was quicker: compare theirs
+                raise
+        except PermissionError as error:
+            raise StreamMissing(self.stream) from error
+        return await self._stream_info()
+
+    async def _stream_info(self) -> Any:
+        """Stream information; also sets the clock and the fill level by it."""
+        asked = time.time()
+        info = await self.link.jetstream.call(f"STREAM.INFO.{self.stream}")
+        answered = time.time()
+        stamp = info.get("ts")
+        if stamp:
+            self._offset_s = parse_time(stamp) - (asked + answered) / 2
+        self._used = int(info["state"]["bytes"])
+        self._limit = int(info["config"].get("max_bytes", -1))
+        self._fill_at = asyncio.get_running_loop().time()
+        return info
+
+    async def ensure_consumer(self, name: str, ack_wait_s: float) -> tuple[str, float]:
+        """Create the consumer of a task contract, or compare it; its name, and since when it is there.
+
+        Raises ConfigMismatch.
+        """
+        await self.ensure()
+        wanted = consumer_config(self.subjects, name, ack_wait_s)
+        durable = consumer_name(name)
+        subject = f"CONSUMER.CREATE.{self.stream}.{durable}.{wanted['filter_subject']}"
+        body = {"stream_name": self.stream, "config": wanted, "action": "create"}
+        try:
+            info = await self.link.jetstream.call(subject, body)
+        except (JetStreamError, PermissionError) as error:
+            if isinstance(error, JetStreamError) and error.err_code != CONSUMER_EXISTS:
+                raise
+            info = await self.link.jetstream.call(f"CONSUMER.INFO.{self.stream}.{durable}")
+        found = differences(wanted, info["config"])
+        if found:
+            raise ConfigMismatch(f"consumer {durable} of stream {self.stream}", found)
+        return durable, parse_time(info["created"])
+
+    def check_room(self) -> None:
+        """Raise StoreFull above 80 % of the stream's `max_bytes`, as last known (at most a second or so ago)."""
+        loop = asyncio.get_running_loop()
+        if loop.time() - self._fill_at > FILL_INTERVAL_S and self._filling is None:
+            self._filling = loop.create_task(self._refill(), name="roost-fill-level")
+        if 0 < self._limit and self._used >= RESERVE * self._limit:
+            raise StoreFull(stream=self.stream, used=self._used, limit=self._limit)
+
+    async def _refill(self) -> None:
+        try:
+            await self._stream_info()
+        except Exception as error:  # the fill level stays as it was known; the write itself will tell
+            self._fill_at = asyncio.get_running_loop().time()
+            self.journal.count(f"fill_level_unknown:{type(error).__name__}")
+        finally:
+            self._filling = None
+
+    async def close(self) -> None:
+        if self._filling is not None:
+            self._filling.cancel()
+            await asyncio.gather(self._filling, return_exceptions=True)
+
+    async def last(self, subject: str, *, leader: bool = False) -> Record | None:
+        """The newest record on a subject. With `leader`, not from a replica that may lag behind."""
+        if leader:
+            found = await self.link.jetstream.last_from_leader(self.stream, subject)
+            return Record(subject, found[0], found[1], 0.0) if found else None
+        message = await self.link.jetstream.last(self.stream, subject)
+        return _record(message) if message is not None else None
+
+    async def newest(self, subjects: Sequence[str]) -> dict[str, Record]:
+        """The newest record of each subject (or wildcard) that has one, by subject."""
+        found: dict[str, Record] = {}
+        for begin in range(0, len(subjects), READ_BATCH):
+            query = {"multi_last": list(subjects[begin : begin + READ_BATCH])}
+            for message in await self.link.jetstream.read(self.stream, query):
+                record = _record(message)
+                found[record.subject] = record
+        return found
+
+    async def subjects_matching(self, pattern: str) -> list[str]:
+        """All subjects in the log that match a pattern, through the stream's own index."""
+        found: list[str] = []
+        while True:
+            info = await self.link.jetstream.call(
+                f"STREAM.INFO.{self.stream}", {"subjects_filter": pattern, "offset": len(found)}
+            )
+            page = info["state"].get("subjects") or {}
+            found += page
+            if not page or len(found) >= int(info.get("total", 0)):
+                return sorted(found)
+
+    async def read_all(self, pattern: str, *, start_seq: int = 1, batch: int = 1000) -> list[Record]:
+        """Every record on subjects that match a pattern, in log order."""
+        records: list[Record] = []
+        seq = start_seq
+        while True:
+            query = {"seq": seq, "next_by_subj": pattern, "batch": batch}
+            page = await self.link.jetstream.read(self.stream, query)
+            records += [_record(message) for message in page]
+            if len(page) < batch:
+                return records
+            seq = records[-1].seq + 1
+
+
+def _record(message: Message) -> Record:
+    headers = message.headers
+    return Record(
+        headers["Nats-Subject"],
+        int(headers["Nats-Sequence"]),
+        message.data,
+        parse_time(headers["Nats-Time-Stamp"]),
+    )
+
+
+def parse_time(stamp: str) -> float:
+    """Seconds since 1970 of an RFC 3339 time with up to nanoseconds, as the server writes it."""
+    head, _, fraction = stamp.rstrip("Z").partition(".")
+    return datetime.fromisoformat(head + "+00:00").timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+def chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:
+    for begin in range(0, len(items), size):
+        yield items[begin : begin + size]

@@ -1,0 +1,115 @@
+"""Outcomes as values: what a task came to, once and for all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Generic, TypeAlias
+
+from typing_extensions import TypeVar
+
+from roost.codec import Codec
+from roost.errors import TaskCancelled, TaskDead
+from roost.tasks.attempts import as_history, describe
+from roost.tasks.history import Attempt
+from roost.tasks.log import Record
+from roost.tasks.records import Ref
+
+O = TypeVar("O")
+
+
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A task that nobody will try again: its reason, its last error and how it came to this."""
+
+    reason: str
+    attempts: int  # handler runs that are on record
+    error: str = ""  # of the last failed attempt, such as "ValueError: no such page"
+    history: tuple[Attempt, ...] = ()
+    run: str = ""
+    name: str = ""  # of the task contract
+    id: str = ""
+    input: bytes = field(default=b"", repr=False)  # the payload as submitted; filled in by listings
+    died_s: float = 0.0  # server time, seconds since 1970
+    replays: tuple[str, ...] = ()  # ids of tasks submitted in its place
+
+    @property
+    def ref(self) -> Ref:
+        return Ref(self.run, self.name, self.id)
+
+
+@dataclass(frozen=True, slots=True)
+class Done(Generic[O]):
+    """The handler returned `value`."""
+
+    __match_args__ = ("value",)
+
+    value: O
+    key: str = ""
+    history: tuple[Attempt, ...] = field(default=(), repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Dead:
+    """No further attempt will be made; `letter` says why."""
+
+    __match_args__ = ("letter",)
+
+    letter: DeadLetter
+    key: str = ""
+
+    @property
+    def history(self) -> tuple[Attempt, ...]:
+        return self.letter.history
+
+
+@dataclass(frozen=True, slots=True)
+class Cancelled:
+    """Somebody cancelled it before it was done."""
+
+    by: str
+    reason: str = ""
+    key: str = ""
+    history: tuple[Attempt, ...] = field(default=(), repr=False)
+
+
+Outcome: TypeAlias = Done[O] | Dead | Cancelled
+
+
+def decode_outcome(record: Record, ref: Ref, key: str, codec: Codec[Any]) -> Outcome[Any]:
+    """The outcome in an `end` record. Raises InvalidMessage if it is none, or its value does not fit the contract."""
+    end = codec.decode(record.data, subject=record.subject)
+    attempts = end["attempts"]
+    if end["status"] == "done":
+        last = len(attempts) - 1
+        history = tuple(as_history(attempt, done=n == last) for n, attempt in enumerate(attempts))
+        return Done(end["value"], key, history)
+    history = tuple(as_history(attempt) for attempt in attempts)
+    if end["status"] == "cancelled":
+        return Cancelled(end["by"], end["reason"], key, history)
+    return Dead(letter_of(end, ref, record), key)
+
+
+def letter_of(end: Any, ref: Ref, record: Record) -> DeadLetter:
+    """The dead letter in a decoded `end` record."""
+    attempts = end["attempts"]
+    return DeadLetter(
+        reason=end["reason"],
+        attempts=len(attempts),
+        error=describe(attempts[-1]) if attempts else "",
+        history=tuple(as_history(attempt) for attempt in attempts),
+        run=ref.run,
+        name=ref.name,
+        id=ref.id,
+        died_s=record.stored_s,
+    )
+
+
+def value_of(outcome: Outcome[O], ref: Ref) -> O:
+    """The value of a `Done`. Raises TaskDead or TaskCancelled for the other two."""
+    match outcome:
+        case Done(value):
+            return value
+        case Dead(letter):
+            raise TaskDead(letter, id=str(ref))
+        case Cancelled():
+            raise TaskCancelled(by=outcome.by, reason=outcome.reason, id=str(ref))

@@ -1,0 +1,153 @@
+"""Writing outcomes and notes: until it is known that they are stored, or that another one is.
+
+The guard of an `end` is the task's own sequence over all its records: it holds only while the task is
+there and has no end. After a lost answer the refusal of our own repeat looks like somebody else's win, so
+the record is read and its token compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+
+from roost.errors import JetStreamError, RoostError
+from roost.tasks.delivery import Delivery
+from roost.tasks.log import Log, Record
+from roost.tasks.records import NoteRecord, Ref, encode_dead_index, encode_note
+from roost.transport.headers import block
+from roost.transport.jetstream import STORE_FULL, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_PENDING
+
+log = logging.getLogger("roost.tasks")
+
+FULL_DELAY_S = 5.0
+"""Delay with which work is handed back when the store takes no more records."""
+NOTE_TRIES = 5
+
+
+class HandBack(Exception):
+    """The delivery cannot be finished now and goes back to the server for `after_s` seconds."""
+
+    def __init__(self, reason: str, after_s: float) -> None:
+        self.after_s = after_s
+        super().__init__(reason)
+
+
+class OutcomeWriter:
+    """Stores `end`, `dead` and `note` records of one log."""
+
+    def __init__(self, tasks: Log) -> None:
+        self._log = tasks
+
+    async def write(self, delivery: Delivery, data: bytes, *, dead_reason: str | None = None) -> bool:
+        """Store the `end` of a delivery; True if it is ours, False if another outcome stands or the task is gone.
+
+        Repeats through timeouts and disconnects for as long as it takes (the delivery is kept by
+        heartbeats meanwhile, and by its redelivery if this process dies). Raises HandBack when the
+        store is full.
+        """
+        subjects, journal = self._log.subjects, self._log.journal
+        subject = subjects.end(delivery.ref)
+        head = (
+            "NATS/1.0\r\n"
+            f"Nats-Expected-Last-Subject-Sequence:{delivery.seq}\r\n"
+            f"Nats-Expected-Last-Subject-Sequence-Subject:{subjects.guard(delivery.ref)}\r\n"
+            f"traceparent:{delivery.trace or ''}\r\n\r\n"
+        ).encode()
+        tries = 0
+        while True:
+            try:
+                await self._log.link.jetstream.publish(subject, data, head)
+                break
+            except JetStreamError as error:
+                if error.err_code == WRONG_LAST_SEQUENCE:
+                    there = await self._existing(subject)
+                    if there is None:
+                        journal.record("outcome_of_gone_task", subject=subject, reason="its run was removed")
+                        return False
+                    if not _has_token(there.data, delivery.token):
+                        journal.record(
+                            "outcome_lost_race",
+                            subject=subject,
+                            reason="another outcome stands",
+                            level=logging.INFO,
+                        )
+                        await self.complete(delivery.ref, there)
+                        return False
+                    break
+                if error.err_code in STORE_FULL:
+                    raise HandBack(
+                        "the store is full; its outcome could not be kept", FULL_DELAY_S
+                    ) from error
+                if error.err_code != WRONG_LAST_SEQUENCE_PENDING:
+                    journal.record("outcome_delayed", subject=subject, reason=str(error))
+            except RoostError as error:
+                journal.record("outcome_delayed", subject=subject, reason=str(error))
+            await _pause(tries)
+            tries += 1
+        if dead_reason is not None:
+            await self._index(delivery.ref, dead_reason)
+        return True
+
+    async def complete(self, ref: Ref, end: Record) -> None:
+        """Write what may be missing beside an `end` whose writer died: the index entry of a dead letter."""
+        if (
+            end.data.startswith(b'{"status":"dead"')
+            and await self._log.last(self._log.subjects.dead(ref)) is None
+        ):
+            await self._index(ref, "its end has the reason")
+
+    async def _index(self, ref: Ref, reason: str) -> None:
+        head = block(("Nats-Expected-Last-Subject-Sequence", "0"))
+        data = encode_dead_index({"reason": reason})
+        tries = 0
+        while True:
+            try:
+                await self._log.link.jetstream.publish(self._log.subjects.dead(ref), data, head)
+                return
+            except JetStreamError as error:
+                if error.err_code == WRONG_LAST_SEQUENCE:
+                    return
+                if error.err_code in STORE_FULL:
+                    raise HandBack(
+                        "the store is full; a dead letter could not be listed", FULL_DELAY_S
+                    ) from error
+            except RoostError as error:
+                self._log.journal.record(
+                    "outcome_delayed", subject=self._log.subjects.dead(ref), reason=str(error)
+                )
+            await _pause(tries)
+            tries += 1
+
+    async def note(self, delivery: Delivery, note: NoteRecord) -> None:
+        """Store a note. Raises HandBack when the store does not take it after five tries."""
+        subject = self._log.subjects.note(delivery.ref, note["k"])
+        data = encode_note(note)
+        for tries in range(NOTE_TRIES):
+            try:
+                await self._log.link.jetstream.publish(subject, data)
+                return
+            except RoostError as error:
+                reason = str(error)
+                full = isinstance(error, JetStreamError) and error.err_code in STORE_FULL
+            if full:
+                break
+            await _pause(tries)
+        raise HandBack(f"a note could not be stored: {reason}", FULL_DELAY_S)
+
+    async def _existing(self, subject: str) -> Record | None:
+        """The `end` that a guard's refusal speaks of; a replica may not have it yet, the leader has."""
+        while True:
+            try:
+                return await self._log.last(subject) or await self._log.last(subject, leader=True)
+            except RoostError as error:
+                self._log.journal.record("outcome_delayed", subject=subject, reason=str(error))
+                await _pause(1)
+
+
+def _has_token(data: bytes, token: str) -> bool:
+    return b'"token":"' + token.encode() + b'"' in data[:200]
+
+
+async def _pause(tries: int) -> None:
+    await asyncio.sleep(min(2.0, 0.02 * 2 ** min(tries, 7)) * (0.5 + random.random()))

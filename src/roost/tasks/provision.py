@@ -1,0 +1,82 @@
+"""What the code asks of the server, and how what is there differs from it. Pure.
+
+A consumer that was silently overwritten loses the settings that others rely on, and a stream with a
+rollup or an age limit loses tasks. So configuration is compared, never imposed: a difference is a
+`ConfigMismatch`, and applying it is the explicit act of an administrator (`roost provision`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from roost.errors import Difference
+from roost.tasks.records import Subjects
+
+MAX_ACK_PENDING = 20_000
+"""Tasks of one contract that may be running or in backoff at once, over all instances. Tasks in backoff
+hold a slot, so this bounds how many may wait before fresh ones have to."""
+
+MAX_WAITING_PULLS = 4096
+"""Open pulls per consumer; each worker process keeps two."""
+
+RESERVE = 0.8
+"""Share of `max_bytes` up to which new work is accepted; the rest is for accepted work to finish."""
+
+
+def stream_config(subjects: Subjects) -> dict[str, Any]:
+    """The log's stream. Size, replicas and placement are the administrator's and not compared."""
+    return {
+        "name": subjects.stream,
+        "subjects": [f"{subjects.namespace}.run.>"],
+        "retention": "limits",
+        "storage": "file",
+        "discard": "new",
+        "max_msgs": -1,
+        "max_msgs_per_subject": -1,
+        "max_age": 0,
+        "deny_delete": True,
+        "deny_purge": False,
+        "allow_rollup_hdrs": False,
+        "allow_direct": True,
+        "allow_atomic": True,
+        "allow_msg_ttl": False,
+        "allow_msg_schedules": False,
+        "republish": {"src": f"{subjects.namespace}.run.>", "dest": f"{subjects.live}>"},
+    }
+
+
+def consumer_config(subjects: Subjects, name: str, ack_wait_s: float) -> dict[str, Any]:
+    """The consumer that all workers of a task contract share."""
+    return {
+        "durable_name": consumer_name(name),
+        "filter_subject": subjects.tasks_of(name),
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_policy": "explicit",
+        "ack_wait": int(ack_wait_s * 1e9),
+        "max_deliver": -1,
+        "max_ack_pending": MAX_ACK_PENDING,
+        "max_waiting": MAX_WAITING_PULLS,
+    }
+
+
+def consumer_name(name: str) -> str:
+    return f"task_{name}"
+
+
+def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:
+    """Fields that are not as asked for. The server leaves out fields that are zero or false."""
+    listed = []
+    for field, value in wanted.items():
+        there = found.get(field)
+        if there == value or (not value and not there) or (value == -1 and not there):
+            continue
+        if isinstance(value, dict) and isinstance(there, dict):
+            listed += [
+                Difference(field=f"{field}.{one.field}", found=one.found, wanted=one.wanted)
+                for one in differences(value, there)
+            ]
+            continue
+        listed.append(Difference(field=field, found=there, wanted=value))
+    return listed

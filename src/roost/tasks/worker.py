@@ -1,0 +1,347 @@
+"""The worker loop: takes deliveries of one task contract, runs the handler, records the outcome, acks.
+
+The order is the promise: the `end` record is stored before the delivery is acknowledged, so a death at any
+instruction leads to a redelivery that either finds the end or runs the handler again. Two workers may run
+the same task at once (a paused process, a slow network); the guard on `end` lets exactly one of them win.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+from roost.contracts import GiveUp, Task
+from roost.errors import InvalidMessage, Reject, RetryLater, RoostError
+from roost.tasks.attempts import describe, next_number, past_attempts
+from roost.tasks.delivery import Delivery
+from roost.tasks.log import Log
+from roost.tasks.outcomes import HandBack, OutcomeWriter
+from roost.tasks.records import AttemptRecord, NoteRecord, decode_note, encode_dead, encode_done, error_record
+from roost.transport import Message, Pump
+
+log = logging.getLogger("roost.tasks")
+
+Invoke = Callable[[Any, Delivery], Awaitable[Any]]
+
+HAND_BACK_S = 1.0
+"""Delay of a delivery that is handed back because the server did not answer."""
+
+
+class Worker:
+    """Runs up to `concurrency` handlers of one task at once in this process."""
+
+    def __init__(
+        self, tasks: Log, task: Task[Any, Any], invoke: Invoke, *, concurrency: int, instance: str
+    ) -> None:
+        self._log = tasks
+        self._task = task
+        self._invoke = invoke
+        self._concurrency = concurrency
+        self._instance = instance
+        self._writer = OutcomeWriter(tasks)
+        self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._pump: Pump | None = None
+        self._beat: asyncio.TimerHandle | None = None
+        self._unique = secrets.token_hex(6)
+        self._serial = 0
+        self._since_s = 0.0
+        self._stopping = False
+        self._ensuring: asyncio.Task[None] | None = None
+
+    @property
+    def running(self) -> int:
+        """Handlers at work."""
+        return len(self._running)
+
+    async def start(self) -> None:
+        """Begin to take work. Raises ConfigMismatch, StreamMissing."""
+        durable, self._since_s = await self._log.ensure_consumer(self._task.name, self._task.ack_wait_s)
+        self._pump = Pump(
+            self._log.link.client,
+            self._log.stream,
+            durable,
+            on_message=self._take,
+            room=lambda: self._concurrency - len(self._running),
+            on_trouble=self._trouble,
+        )
+        self._heartbeat()
+        self._pump.start()
+
+    def quiesce(self) -> None:
+        """Take no new work; what runs goes on."""
+        self._stopping = True
+        if self._pump is not None:
+            self._pump.stop()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no new work, let handlers finish for `grace_s` seconds, hand back the rest."""
+        self.quiesce()
+        if self._running:
+            await asyncio.wait(list(self._running), timeout=max(0.0, grace_s))
+        rest = list(self._running)
+        for running in rest:
+            running.cancel()
+        if rest:
+            await asyncio.wait(rest, timeout=2.0)
+        if self._beat is not None:
+            self._beat.cancel()
+        if self._ensuring is not None:
+            self._ensuring.cancel()
+            await asyncio.gather(self._ensuring, return_exceptions=True)
+
+    # Deliveries ---------------------------------------------------------------------------------
+
+    def _take(self, message: Message) -> None:
+        journal = self._log.journal
+        try:
+            delivery = Delivery.of(message, self._log.subjects)
+        except ValueError as error:
+            journal.record("task_refused", subject=message.subject, reason=f"not a task record: {error}")
+            self._log.link.client.send(message.reply, b"+TERM not a task record")
+            return
+        if self._stopping:
+            self._answer(delivery, b"-NAK")
+            return
+        loop = asyncio.get_running_loop()
+        delivery.begun = loop.time()
+        running = loop.create_task(self._run(delivery), name=f"roost-task-{delivery.ref.name}")
+        self._running[running] = delivery
+        running.add_done_callback(self._finished)
+
+    def _finished(self, running: asyncio.Task[None]) -> None:
+        del self._running[running]
+        if self._pump is not None:
+            self._pump.wake()
+        if not running.cancelled() and running.exception() is not None:
+            log.error("a task could not be processed and is delivered again", exc_info=running.exception())
+
+    def _answer(self, delivery: Delivery, word: bytes) -> None:
+        try:
+            self._log.link.client.send(delivery.reply, word)
+        except RoostError:
+            self._log.journal.count("ack_not_sent")  # it is delivered again, and recognised then
+
+    def _heartbeat(self) -> None:
+        """Tell the server of each delivery still at work, at a third of the ack wait."""
+        loop = asyncio.get_running_loop()
+        period_s = self._task.ack_wait_s / 3
+        self._beat = loop.call_later(period_s, self._heartbeat)
+        young = loop.time() - period_s / 2
+        for delivery in self._running.values():
+            if delivery.begun < young:
+                self._answer(delivery, b"+WPI")
+
+    def _trouble(self, kind: str, text: str) -> None:
+        self._log.journal.record(f"pull_{kind}", subject=f"task {self._task.name}", reason=text)
+        if kind == "missing" and self._ensuring is None:
+            self._ensuring = asyncio.get_running_loop().create_task(
+                self._ensure_again(), name="roost-ensure-consumer"
+            )
+
+    async def _ensure_again(self) -> None:
+        try:
+            _, self._since_s = await self._log.ensure_consumer(self._task.name, self._task.ack_wait_s)
+        except RoostError as error:
+            self._log.journal.record(
+                "consumer_unavailable", subject=f"task {self._task.name}", reason=str(error)
+            )
+        finally:
+            self._ensuring = None
+
+    async def _run(self, delivery: Delivery) -> None:
+        try:
+            await self._process(delivery)
+        except asyncio.CancelledError:
+            self._answer(delivery, b"-NAK")
+            self._log.journal.record(
+                "task_handed_back", subject=str(delivery.ref), reason="shutting down", level=logging.INFO
+            )
+        except HandBack as error:
+            self._hand_back(delivery, error.after_s, str(error))
+        except RoostError as error:
+            self._hand_back(delivery, HAND_BACK_S, str(error))
+
+    def _hand_back(self, delivery: Delivery, after_s: float, reason: str) -> None:
+        self._log.journal.record("task_handed_back", subject=str(delivery.ref), reason=reason)
+        self._answer(delivery, _nak(after_s))
+
+    # One delivery -------------------------------------------------------------------------------
+
+    async def _process(self, delivery: Delivery) -> None:
+        task, subjects = self._task, self._log.subjects
+        past: list[AttemptRecord] = []
+        again = delivery.delivered > 1
+        if again or delivery.stored_s < self._since_s:  # an older task: its consumer may be a new one
+            end = await self._log.last(subjects.end(delivery.ref))
+            if end is not None:
+                await self._writer.complete(delivery.ref, end)
+                self._answer(delivery, b"+ACK")
+                self._log.journal.count("redelivered_after_end")
+                return
+        if again:
+            notes = await self._log.newest([subjects.note(delivery.ref, "*")])
+            past = past_attempts(_readable(notes.values()))
+        delivery.attempt = number = next_number(past)
+        self._serial += 1
+        delivery.token = f"{self._unique}.{self._serial}"
+        left_s = self._left_s(delivery)
+        if left_s is not None and left_s <= 0:
+            await self._die(delivery, past, "deadline: it passed before the attempt could begin")
+            return
+        if len(past) >= task.retry.attempts:
+            await self._die(
+                delivery, past, f"attempts exhausted ({len(past)}); the last one: {describe(past[-1])}"
+            )
+            return
+        started_s = self._log.now_s()
+        if again:
+            await self._note(
+                delivery, {"k": number, "event": "started", "by": self._instance, "at": started_s}
+            )
+        try:
+            value = task.input_codec.decode(delivery.data, subject=delivery.subject)
+        except InvalidMessage as error:
+            self._log.journal.record("message_refused", subject=delivery.subject, reason=str(error))
+            await self._die(delivery, past, f"invalid input: {error.field or 'payload'}: {error.reason}")
+            return
+        loop = asyncio.get_running_loop()
+        begun = loop.time()
+        try:
+            output = await self._call(value, delivery, left_s)
+            data = task.output_codec.encode(output, subject=delivery.subject)
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if self._stopping or (current is not None and current.cancelling()):
+                raise
+            await self._failed(
+                delivery,
+                past,
+                started_s,
+                loop.time() - begun,
+                HandlerLeft("it raised CancelledError although nobody cancelled it"),
+            )
+            return
+        except SystemExit as error:
+            left = HandlerLeft(f"it called sys.exit({error.code!r})")
+            await self._failed(delivery, past, started_s, loop.time() - begun, left)
+            return
+        except Exception as error:
+            await self._failed(delivery, past, started_s, loop.time() - begun, error)
+            return
+        attempt: AttemptRecord = {
+            "k": number,
+            "by": self._instance,
+            "at": round(started_s, 6),
+            "s": round(loop.time() - begun, 6),
+        }
+        record = encode_done(delivery.token, [*past, attempt], data)
+        await self._writer.write(delivery, record)
+        self._answer(delivery, b"+ACK")
+        self._log.journal.count(f"task_done:{task.name}")
+
+    async def _call(self, value: Any, delivery: Delivery, left_s: float | None) -> Any:
+        limit_s = self._task.attempt_timeout_s
+        if left_s is not None and (limit_s is None or left_s < limit_s):
+            delivery.deadline = asyncio.get_running_loop().time() + left_s
+            try:
+                async with asyncio.timeout(left_s) as scope:
+                    return await self._invoke(value, delivery)
+            except TimeoutError as error:
+                if scope.expired():
+                    raise Reject("deadline: it passed while the handler ran") from error
+                raise
+        if limit_s is None:
+            return await self._invoke(value, delivery)
+        delivery.deadline = asyncio.get_running_loop().time() + limit_s
+        try:
+            async with asyncio.timeout(limit_s) as scope:
+                return await self._invoke(value, delivery)
+        except TimeoutError as error:
+            if scope.expired():
+                raise AttemptTimeout(f"no result within {limit_s:g} s") from error
+            raise
+
+    def _left_s(self, delivery: Delivery) -> float | None:
+        """Seconds to the task's deadline by the server's clock, None if it has none."""
+        if self._task.deadline_s is None:
+            return None
+        return delivery.stored_s + self._task.deadline_s - self._log.now_s()
+
+    async def _failed(
+        self, delivery: Delivery, past: list[AttemptRecord], started_s: float, ran_s: float, error: Exception
+    ) -> None:
+        """An attempt ended in an exception: backoff and redelivery, or a dead letter."""
+        record = error_record(error)
+        attempt: AttemptRecord = {
+            "k": delivery.attempt,
+            "by": self._instance,
+            "at": round(started_s, 6),
+            "s": round(ran_s, 6),
+            "error": record,
+        }
+        verdict = self._task.retry.verdict(error, len(past) + 1, random.random())
+        if isinstance(verdict, GiveUp):
+            reason, delay_s = verdict.reason, 0.0
+        else:
+            reason, delay_s = "", verdict.delay_s
+        left_s = self._left_s(delivery)
+        if not reason and left_s is not None and delay_s >= left_s:
+            reason = f"deadline: it would pass before the next attempt; the last one: {describe(attempt)}"
+        log.info("attempt %d of task %s failed", delivery.attempt, delivery.ref, exc_info=error)
+        if reason:
+            await self._die(delivery, [*past, attempt], reason)
+            return
+        await self._note(
+            delivery,
+            {
+                "k": delivery.attempt,
+                "event": "failed",
+                "by": self._instance,
+                "at": round(started_s, 6),
+                "s": round(ran_s, 6),
+                "error": record,
+                "retry_in_s": round(delay_s, 3),
+            },
+        )
+        self._answer(delivery, _nak(delay_s))
+        level = logging.DEBUG if isinstance(error, RetryLater) else logging.WARNING
+        self._log.journal.record(
+            "task_retried", subject=str(delivery.ref), reason=describe(attempt), level=level
+        )
+
+    async def _die(self, delivery: Delivery, attempts: list[AttemptRecord], reason: str) -> None:
+        record = encode_dead(delivery.token, attempts, reason)
+        await self._writer.write(delivery, record, dead_reason=reason)
+        self._answer(delivery, b"+ACK")
+        self._log.journal.record("task_dead", subject=str(delivery.ref), reason=reason)
+
+    async def _note(self, delivery: Delivery, note: NoteRecord) -> None:
+        await self._writer.note(delivery, note)
+
+
+class AttemptTimeout(TimeoutError):
+    """The handler took longer than the contract's `attempt_timeout_s`."""
+
+
+class HandlerLeft(Exception):
+    """The handler raised CancelledError although nobody cancelled it, or called sys.exit()."""
+
+
+def _nak(after_s: float) -> bytes:
+    """A negative acknowledgement; with a delay the redelivery waits, also across a restart of the server."""
+    return b"-NAK" if after_s <= 0 else b'-NAK {"delay": %d}' % int(after_s * 1e9)
+
+
+def _readable(records: Any) -> list[NoteRecord]:
+    """The notes that are notes; anything else in their place is passed over."""
+    notes = []
+    for record in records:
+        try:
+            notes.append(decode_note(record.data, subject=record.subject))
+        except InvalidMessage:
+            continue
+    return notes

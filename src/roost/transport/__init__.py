@@ -1,0 +1,23 @@
+"""The hardened NATS client, its requests, its JetStream calls and its pull pump.
+
+Nothing here knows of contracts, agents or tasks; nothing above imports nats-py.
+"""
+
+from roost.transport.client import Client, Listener
+from roost.transport.connection import Link, open_client, open_link
+from roost.transport.jetstream import JetStream
+from roost.transport.message import Message
+from roost.transport.pull import Pump
+from roost.transport.requests import Requests
+
+__all__ = [
+    "Client",
+    "JetStream",
+    "Link",
+    "Listener",
+    "Message",
+    "Pump",
+    "Requests",
+    "open_client",
+    "open_link",
+]

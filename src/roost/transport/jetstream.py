@@ -1,0 +1,144 @@
+"""What Roost uses of the JetStream API: acknowledged publish, direct reads, streams and consumers.
+
+Every call is one request with a timeout; every refusal is a typed error that keeps the server's number.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+from roost.errors import JetStreamError, NoResponders, StreamMissing
+from roost.transport.message import Message
+from roost.transport.requests import Requests
+
+# Error numbers of nats-server (server/errors.json).
+WRONG_LAST_SEQUENCE = 10071
+"""The guard of a write did not hold: somebody, perhaps we ourselves, wrote before."""
+WRONG_LAST_SEQUENCE_PENDING = 10164
+"""Another write to the guarded subject is in flight; try again."""
+TOO_MANY_BATCHES = 10210
+"""50 atomic batches are open on the stream already; try again."""
+STREAM_NOT_FOUND = 10059
+CONSUMER_NOT_FOUND = 10014
+CONSUMER_EXISTS = 10148
+STREAM_NAME_IN_USE = 10058
+STORE_FULL = {10077, 10023, 10047, 10028}
+"""Maximum bytes (stream), insufficient resources, store failed, storage resources exceeded."""
+
+DEFAULT_TIMEOUT_S = 5.0
+
+
+class JetStream:
+    """The API of one account over one client."""
+
+    def __init__(self, requests: Requests) -> None:
+        self._requests = requests
+
+    async def publish(
+        self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> int:
+        """Store a message and return its stream sequence.
+
+        Raises JetStreamError (10071 when a guard does not hold), StreamMissing when no stream takes the
+        subject, and the errors of `Requests.ask`: after RequestTimeout or Disconnected it is not known
+        whether the message was stored.
+        """
+        try:
+            answer = await self._requests.ask(subject, data, head, timeout_s=timeout_s)
+        except NoResponders as error:
+            raise StreamMissing(subject) from error
+        return sequence_of(answer.data)
+
+    async def call(
+        self, api: str, body: dict[str, Any] | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Any:
+        """One JSON call to ``$JS.API.<api>``; returns the decoded answer. Raises JetStreamError."""
+        payload = json.dumps(body).encode() if body is not None else b""
+        answer = await self._requests.ask(f"$JS.API.{api}", payload, timeout_s=timeout_s)
+        return _checked(answer.data)
+
+    async def last(
+        self, stream: str, subject: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Message | None:
+        """The newest message on a subject by direct get: fast, on three servers possibly stale. None if none."""
+        answer = await self._requests.ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout_s=timeout_s)
+        return _stored(answer)
+
+    async def last_from_leader(
+        self, stream: str, subject: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> tuple[int, bytes] | None:
+        """Sequence and payload of the newest message on a subject, as the stream's leader knows it."""
+        try:
+            answer = await self.call(
+                f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}, timeout_s=timeout_s
+            )
+        except JetStreamError as error:
+            if error.err_code == 10037:  # no message found
+                return None
+            raise
+        from base64 import b64decode
+
+        message = answer["message"]
+        return int(message["seq"]), b64decode(message.get("data", ""))
+
+    async def read(
+        self, stream: str, query: dict[str, Any], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> list[Message]:
+        """A batched direct get (ADR-31), such as ``{"multi_last": [...]}``; each message has ``Nats-*`` headers.
+
+        Raises JetStreamError for a refusal, such as 413 when more than 1,000 subjects match.
+        """
+        found = await self._requests.ask_many(
+            f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode(), timeout_s=timeout_s
+        )
+        if found and found[-1].status:
+            refusal = found[-1]
+            raise JetStreamError(code=refusal.status, err_code=0, description=refusal.status_text)
+        return found
+
+
+def stored_sequence(message: Message) -> int:
+    """The stream sequence of a message from a direct get."""
+    return int(message.headers["Nats-Sequence"])
+
+
+def sequence_of(answer: bytes) -> int:
+    """The sequence in a publish acknowledgement. Raises JetStreamError."""
+    head, found, tail = answer.partition(b'"seq":')
+    if found and b'"error"' not in head:
+        digits = tail.lstrip()
+        end = 0
+        while end < len(digits) and 48 <= digits[end] <= 57:
+            end += 1
+        if end:
+            return int(digits[:end])
+    return int(_checked(answer)["seq"])
+
+
+def _stored(answer: Message) -> Message | None:
+    status = answer.status
+    if status == 404:
+        return None
+    if status:
+        raise JetStreamError(code=status, err_code=0, description=answer.status_text)
+    return answer
+
+
+def _checked(data: bytes) -> Any:
+    try:
+        answer = json.loads(data)
+    except ValueError as error:
+        raise JetStreamError(
+            code=0, err_code=0, description=f"an answer that is not JSON: {data[:80]!r}"
+        ) from error
+    if not isinstance(answer, dict):
+        raise JetStreamError(code=0, err_code=0, description=f"an answer of another shape: {data[:80]!r}")
+    refusal = answer.get("error")
+    if refusal:
+        raise JetStreamError(
+            code=int(refusal.get("code", 0)),
+            err_code=int(refusal.get("err_code", 0)),
+            description=str(refusal.get("description", "")),
+        )
+    return answer
