@@ -10,7 +10,7 @@ import asyncio
 import gc
 import inspect
 import signal
-from collections.abc import Awaitable, Callable, Generator
+from collections.abc import Callable, Coroutine, Generator
 from types import FrameType
 from typing import Any
 
@@ -26,7 +26,9 @@ _LAST_STEPS_S = 1.0  # for tasks that are just ending when the test does
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    config.addinivalue_line("markers", f"slow_limit(seconds): the test may take this long (else {LIMIT_S:g} s)")
+    config.addinivalue_line(
+        "markers", f"slow_limit(seconds): the test may take this long (else {LIMIT_S:g} s)"
+    )
     config.addinivalue_line("filterwarnings", "error")
 
 
@@ -42,31 +44,31 @@ def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
         return None
     wanted = inspect.signature(pyfuncitem.obj).parameters
     arguments = {name: value for name, value in pyfuncitem.funcargs.items() if name in wanted}
-    test: Callable[..., Awaitable[None]] = pyfuncitem.obj
+    test: Callable[..., Coroutine[Any, Any, None]] = pyfuncitem.obj
     asyncio.run(watched(test(**arguments), limit_of(pyfuncitem)))
     return True
 
 
-async def watched(test: Awaitable[None], limit_s: float) -> None:
+async def watched(test: Coroutine[Any, Any, None], limit_s: float) -> None:
     """Awaits the test and fails for what asyncio would only log, and for tasks left behind."""
     complaints: list[str] = []
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, context: complaints.append(described(context)))
-    running = asyncio.ensure_future(test)
-    before = asyncio.all_tasks()
-    done, _ = await asyncio.wait([running], timeout=limit_s)
-    if not done:
-        where = "\n".join(map(waiting_place, asyncio.all_tasks() - before | {running}))
+    mine = asyncio.current_task()
+    running = loop.create_task(test, name="test")
+    await asyncio.wait([running], timeout=limit_s)
+    if not running.done():
+        places = "\n".join(waiting_place(task) for task in asyncio.all_tasks() if task is not mine)
         running.cancel()
         await asyncio.wait([running], timeout=_LAST_STEPS_S)
-        pytest.fail(f"the test took longer than {limit_s:g} s; its tasks were at:\n{where}", pytrace=False)
-    left = asyncio.all_tasks() - before
-    if left:
-        _, left = await asyncio.wait(left, timeout=_LAST_STEPS_S)
+        pytest.fail(f"the test took longer than {limit_s:g} s; its tasks were at:\n{places}", pytrace=False)
+    others = asyncio.all_tasks() - {mine}
+    if others:
+        await asyncio.wait(others, timeout=_LAST_STEPS_S)
+    complaints += [f"task left behind: {waiting_place(task)}" for task in others if not task.done()]
     await running
+    others.clear()
     gc.collect()  # a lost task or exception complains when it is collected
-    await asyncio.sleep(0)
-    complaints += [f"task left behind: {waiting_place(task)}" for task in left]
     if complaints:
         pytest.fail("the test passed, but left something unseen:\n" + "\n".join(complaints), pytrace=False)
 

@@ -142,6 +142,19 @@ def difference(one: Json, other: Json, path: tuple[str, ...] = ()) -> tuple[str,
     return None if same else path
 
 
+def same_but_for_order(one: Json, other: Json) -> bool:
+    """Whether two values are the same if the order of array items does not count, as for sets."""
+    return difference(_ordered(one), _ordered(other)) is None
+
+
+def _ordered(value: Json) -> Json:
+    if type(value) is dict:
+        return {key: _ordered(inner) for key, inner in value.items()}
+    if type(value) is list:
+        return sorted(map(_ordered, value), key=lambda inner: json.dumps(inner, sort_keys=True))
+    return value
+
+
 def canonical_equal(one: bytes, other: bytes) -> bool:
     """Whether two payloads are the same JSON value (or the same bytes, if one of them is no proper JSON)."""
     if one == other:

@@ -108,7 +108,7 @@ def _is_exception_class(value: object) -> bool:
 def _described(error: Exception) -> str:
     try:
         text = _said(str(error))
-    except Exception as broken:  # noqa: BLE001 (the text of an exception may be the user's own code)
+    except Exception as broken:  # the text of an exception may be the user's own code
         text = f"its text cannot be had ({type(broken).__name__})"
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 

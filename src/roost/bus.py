@@ -118,8 +118,10 @@ class Bus:
     ) -> Handle[O]:
         ref = _ref(task, key)
         data = task.input_codec.encode(value, subject=self.log.subjects.task(ref))
+        covered = self._waiter.covers(task.name)
         stored = await self._submitter.submit(Item(ref, data, trace.header), timeout_s=timeout_s)
-        return self._handle(task, ref, key, created=stored.seq > 0)
+        created = stored.seq > 0
+        return self._handle(task, ref, key, created=created, fresh=created and covered)
 
     async def submit_many(
         self,
@@ -179,11 +181,14 @@ class Bus:
         ref = Ref(id, task.name, id) if len(parts) == 1 else Ref(parts[0], parts[1], parts[2])
         return self._handle(task, ref, None, created=False)
 
-    def _handle(self, task: Task[I, O], ref: Ref, key: str | None, *, created: bool) -> Handle[O]:
+    def _handle(
+        self, task: Task[I, O], ref: Ref, key: str | None, *, created: bool, fresh: bool = False
+    ) -> Handle[O]:
         codec = self._end_codecs.get(task.output)
         if codec is None:
             codec = self._end_codecs[task.output] = end_codec(task.output)
-        return Handle(ref, key if key is not None else ref.id, self._waiter, codec, created=created)
+        name = key if key is not None else ref.id
+        return Handle(ref, name, self._waiter, codec, created=created, fresh=fresh)
 
     # Dead letters -------------------------------------------------------------------------------
 

@@ -141,8 +141,9 @@ class Codec(Generic[M]):
         self._check(data, subject)
         if self._has_nan(value):
             raise InvalidMessage(subject=subject, field="", reason="NaN and Infinity are not JSON")
-        path = _json.difference(_json.parse(data), _json.parse(again))
-        if path is None or _equal(copy, value):
+        sent, read = _json.parse(data), _json.parse(again)
+        path = _json.difference(sent, read)
+        if path is None or (_json.same_but_for_order(sent, read) and _equal(copy, value)):
             return
         reason = (
             "the receiver would read another value than was sent; give it the type that the model declares"
@@ -151,7 +152,7 @@ class Codec(Generic[M]):
 
     def _has_nan(self, value: object) -> bool:
         dump = self.adapter.serializer.to_python
-        return _non_finite(dump(value, mode="json", by_alias=True, round_trip=True, warnings=False))
+        return _non_finite(dump(value, by_alias=True, round_trip=True, warnings=False))
 
     def __reduce__(self) -> tuple[Callable[..., Codec[Any]], tuple[Any, ...]]:
         return _rebuild, (self.model, self.limits)
@@ -163,8 +164,6 @@ def _rebuild(model: type[M], limits: Limits) -> Codec[M]:
 
 def _adapter(model: type[M]) -> TypeAdapter[M]:
     try:
-        if isinstance(model, type) and issubclass(model, BaseModel):
-            model.model_rebuild()  # finds names that were defined after the model, also inside a function
         adapter = TypeAdapter(model)
         adapter.rebuild(raise_errors=True)
         return adapter
@@ -195,8 +194,8 @@ def _non_finite(value: object) -> bool:
     if isinstance(value, float):
         return not math.isfinite(value)
     if isinstance(value, dict):
-        value = list(value.values())
-    return isinstance(value, list) and any(map(_non_finite, value))
+        return any(map(_non_finite, value.values()))
+    return isinstance(value, list | tuple | set | frozenset) and any(map(_non_finite, value))
 
 
 def _equal(copy: object, value: object) -> bool:

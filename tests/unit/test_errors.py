@@ -80,13 +80,17 @@ EXAMPLES: list[RoostError | HandlerSignal] = [
 
 
 def test_every_error_has_an_example_here() -> None:
-    defined = {name for name in errors.__all__ if name not in {"Difference", "Letter", "RoostError", "HandlerSignal"}}
+    defined = {
+        name for name in errors.__all__ if name not in {"Difference", "Letter", "RoostError", "HandlerSignal"}
+    }
     assert {type(error).__name__ for error in EXAMPLES} == defined
 
 
 def test_the_tree_in_the_docstring_names_every_error() -> None:
     tree = errors.__doc__ or ""
-    assert [name for name in errors.__all__ if name not in {"Difference", "Letter"} and f" {name} " not in tree] == []
+    assert [
+        name for name in errors.__all__ if name not in {"Difference", "Letter"} and f" {name} " not in tree
+    ] == []
 
 
 @pytest.mark.parametrize("error", EXAMPLES, ids=lambda error: type(error).__name__)
@@ -143,11 +147,14 @@ def test_an_error_is_also_the_builtin_that_a_reader_expects(
 
 
 def test_a_verdict_of_a_handler_is_not_caught_as_an_error_of_a_call() -> None:
-    with pytest.raises(Reject):
+    def handler() -> None:
         try:
             raise Reject("empty page")
         except RoostError:
             pytest.fail("a handler's `except RoostError` swallowed its own verdict")
+
+    with pytest.raises(Reject):
+        handler()
 
 
 def test_a_cancelled_task_does_not_cancel_who_waits_for_it() -> None:
@@ -157,7 +164,10 @@ def test_a_cancelled_task_does_not_cancel_who_waits_for_it() -> None:
 def test_a_mismatch_lists_every_difference_and_the_next_step() -> None:
     error = ConfigMismatch(
         "stream ROOST",
-        [Difference(field="max_age", found=60, wanted=0), Difference(field="storage", found="memory", wanted="file")],
+        [
+            Difference(field="max_age", found=60, wanted=0),
+            Difference(field="storage", found="memory", wanted="file"),
+        ],
     )
     assert "max_age is 60, wanted 0" in str(error)
     assert "storage is 'memory', wanted 'file'" in str(error)
@@ -179,7 +189,9 @@ def test_an_unknown_submission_names_its_ids_and_says_that_repeating_is_safe() -
 
 
 def test_only_what_may_be_repeated_without_harm_is_retryable() -> None:
-    retryable = {type(error).__name__ for error in EXAMPLES if isinstance(error, RoostError) and error.retryable}
+    retryable = {
+        type(error).__name__ for error in EXAMPLES if isinstance(error, RoostError) and error.retryable
+    }
     assert retryable == {
         "ConnectError",
         "NotConnected",

@@ -21,7 +21,9 @@ def test_a_safe_token_stays_as_it_is(value: str) -> None:
     assert token(value) == value == contract_name(value)
 
 
-@given(st.text(max_size=70).filter(lambda text: not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) or "\n" in text))
+@given(
+    st.text(max_size=70).filter(lambda text: not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", text) or "\n" in text)
+)
 def test_everything_else_is_refused(value: str) -> None:
     with pytest.raises(UnsafeToken) as caught:
         token(value, name="agent")
@@ -59,10 +61,10 @@ def test_a_readable_key_stands_for_itself() -> None:
 
 
 def test_the_hash_of_a_key_is_the_same_for_ever() -> None:
-    assert key_token("docs/read me.md") == "h_psgmclmw6kgpf3ui2nzphlfo7y"
+    assert key_token("docs/read me.md") == "h_zg4nvedo6eihjfpm72oky2yddc"
 
 
-keys = st.text(alphabet=st.characters(exclude_categories=("Cs",)), min_size=1, max_size=40)
+keys = st.text(alphabet=st.characters(codec="utf-8"), min_size=1, max_size=40)
 
 
 @given(keys | keys.map(lambda key: "h_" + key))
@@ -166,7 +168,8 @@ def test_a_parameter_never_becomes_a_wildcard(value: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "subject", ["team", "team.", "team.a.b", "team.*", "team.>", "team.a\n", "xteam.a", "team.ä", "TEAM.a", ""]
+    "subject",
+    ["team", "team.", "team.a.b", "team.*", "team.>", "team.a\n", "xteam.a", "team.ä", "TEAM.a", ""],
 )
 def test_a_subject_that_nobody_could_render_does_not_match(subject: str) -> None:
     assert Template("team.{agent}").match(subject) is None
@@ -223,7 +226,16 @@ def test_wildcards_match_as_the_rule_says(pattern: list[str], open_end: bool, su
 
 @pytest.mark.parametrize(
     ("pattern", "subject"),
-    [("a.*", "a."), ("a.>", "a"), ("a.>", "a."), ("*", ""), ("", ""), ("a.>.b", "a.>.b"), ("a..b", "a..b"), (">", "a..b")],
+    [
+        ("a.*", "a."),
+        ("a.>", "a"),
+        ("a.>", "a."),
+        ("*", ""),
+        ("", ""),
+        ("a.>.b", "a.>.b"),
+        ("a..b", "a..b"),
+        (">", "a..b"),
+    ],
 )
 def test_what_the_server_would_refuse_matches_nothing(pattern: str, subject: str) -> None:
     assert not matches(pattern, subject)

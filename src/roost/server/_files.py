@@ -18,7 +18,7 @@ from roost.server.options import ServerOptions
 
 __all__ = ["ServerFiles"]
 
-_LOG_BYTES = 10_000_000  # a log in a temporary directory must not fill the disk: two files of this size at most
+_LOG_BYTES = 10_000_000  # at most two such files: a log must not fill the disk
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ if False:  # for type checkers only; see load_libc
     import ctypes
 
 PARENT_CHECK_S = 1.0
+ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 
@@ -103,9 +104,11 @@ class Guard:
 
     def _start(self, port: str) -> None:
         guard = os.getpid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, ENDING)  # else lost in the child until it is ready for them
         pid = os.fork()
         if pid == 0:
             become([*self._command, "-p", port], guard, self._libc)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         self._pid = pid
         self._paused = False
         say(f"started {pid}")
@@ -139,7 +142,6 @@ class Guard:
                 self._pid = self._kill_at = None
                 say(f"exited {os.waitstatus_to_exitcode(status)}")
 
-
     def end_at_once(self) -> None:
         """Whatever went wrong in here, no server stays behind."""
         if self._pid is not None:
@@ -156,8 +158,9 @@ def become(command: list[str], guard: int, libc: "ctypes.CDLL | None") -> None:
             libc.prctl(PR_SET_PDEATHSIG, ctypes.c_ulong(signal.SIGKILL))
             if os.getppid() != guard:
                 return  # it died before it could be watched
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGCHLD):
+        for number in (*ENDING, signal.SIGPIPE, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, ENDING)
         os.set_inheritable(os.dup(1), True)  # the user reads the end of this pipe when nobody is left
         os.dup2(os.open(os.devnull, os.O_RDWR), 0)
         os.dup2(2, 1)
@@ -189,8 +192,8 @@ def say(line: str) -> None:
 def main(arguments: list[str]) -> None:
     parent, grace_s, run_dir, *command = arguments
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, signal.SIG_IGN)  # only the user's end ends the guard
+    for number in ENDING:
+        signal.signal(number, lambda *_: None)  # only the user's end ends the guard
     guard = Guard(parent=int(parent), grace_s=float(grace_s), command=command)
     try:
         guard.run()

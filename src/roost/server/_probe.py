@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import socket
 
-__all__ = ["NotReady", "prove_ready"]
+__all__ = ["prove_ready"]
 
 _INBOX = "_INBOX.roost.ready"
 _REQUEST = (
@@ -18,14 +18,10 @@ _REQUEST = (
 ).encode()
 
 
-class NotReady(Exception):
-    """The server listens, but does not do its work; the text says what is wrong."""
-
-
 def prove_ready(host: str, port: int, *, timeout_s: float) -> None:
     """Returns once JetStream has answered; where a password or TLS is wanted, once the greeting names JetStream.
 
-    Raises NotReady when something else is answered, OSError when the connection is refused, lost or silent.
+    Raises OSError (ConnectionError, TimeoutError) when anything else is answered, or nothing within `timeout_s`.
     """
     with (
         socket.create_connection((host, port), timeout=timeout_s) as connection,
@@ -33,10 +29,10 @@ def prove_ready(host: str, port: int, *, timeout_s: float) -> None:
     ):
         greeting = received.readline()
         if not greeting.startswith(b"INFO "):
-            raise NotReady(f"its greeting was {greeting[:80]!r}")
+            raise ConnectionError(f"its greeting was {greeting[:80]!r}")
         info = json.loads(greeting[5:])
         if not info.get("jetstream"):
-            raise NotReady("its greeting does not offer JetStream; does extra_config switch it off?")
+            raise ConnectionError("its greeting does not offer JetStream")
         if info.get("auth_required") or info.get("tls_required"):
             return
         connection.sendall(_REQUEST)
@@ -44,5 +40,5 @@ def prove_ready(host: str, port: int, *, timeout_s: float) -> None:
             if line.startswith(b"MSG "):
                 return
             if line.startswith(b"-ERR"):
-                raise NotReady(f"it answered a request to JetStream with {line[:80]!r}")
+                raise ConnectionError(f"it answered a request to JetStream with {line[:80]!r}")
         raise ConnectionResetError("it closed the connection")

@@ -13,7 +13,7 @@ from contextlib import suppress
 from roost.errors import ServerUnavailable
 from roost.server._files import ServerFiles
 from roost.server._guarded import Event, Guarded
-from roost.server._probe import NotReady, prove_ready
+from roost.server._probe import prove_ready
 from roost.server.options import ServerOptions
 
 __all__ = ["PortTaken", "ServerProcess", "failure"]
@@ -56,7 +56,7 @@ class ServerProcess:
             return listening  # it keeps silent until TLS is spoken
         try:
             prove_ready(self._options.host, listening, timeout_s=max(0.1, deadline - time.monotonic()))
-        except (OSError, NotReady) as problem:
+        except OSError as problem:
             raise self._not_ready(str(problem) or type(problem).__name__, mark) from problem
         return listening
 
@@ -102,7 +102,9 @@ class ServerProcess:
                 raise failure("the local server has ended", self.exit_code, self._files.log_tail())
             if event.kind == "gone":
                 raise failure("the local server and its guard were killed from outside", None, [])
-        raise failure(f"the local server's guard does not answer ({kind} expected)", None, self._files.log_tail())
+        raise failure(
+            f"the local server's guard does not answer ({kind} expected)", None, self._files.log_tail()
+        )
 
     def _died(self, port: int, mark: int) -> ServerUnavailable:
         said = self._files.log_tail(since=mark)

@@ -20,13 +20,13 @@ def past_attempts(notes: Iterable[NoteRecord]) -> list[AttemptRecord]:
     """The attempts that the newest note of each number tells of, in order."""
     newest: dict[int, NoteRecord] = {}
     for note in notes:
-        k = note.get("k", 0)
-        if k > 0 and (k not in newest or note.get("event") == "failed"):
+        k = note["k"]
+        if k > 0 and (k not in newest or note["event"] == "failed"):
             newest[k] = note
     past: list[AttemptRecord] = []
     for k, note in sorted(newest.items()):
-        attempt: AttemptRecord = {"k": k, "by": note.get("by", ""), "at": note.get("at", 0.0)}
-        if note.get("event") == "failed":
+        attempt: AttemptRecord = {"k": k, "by": note["by"], "at": note["at"]}
+        if note["event"] == "failed":
             attempt["s"] = note.get("s", 0.0)
             attempt["error"] = note.get("error") or ErrorRecord(type="", message="")
         else:

@@ -6,6 +6,9 @@ from roost.tasks.records import Ref, Subjects
 from roost.transport import Message
 from roost.transport.ackinfo import parse_ack
 
+TRACE_LENGTH = 55
+"""Characters of a ``traceparent`` (W3C Trace Context, version 00)."""
+
 
 class Delivery:
     """What was delivered, and what the worker knows of it meanwhile."""
@@ -16,6 +19,7 @@ class Delivery:
         "data",
         "deadline",
         "delivered",
+        "expired",
         "message",
         "ref",
         "reply",
@@ -38,6 +42,7 @@ class Delivery:
         self.token = ""
         self.begun = 0.0  # loop time
         self.deadline: float | None = None  # loop time at which the attempt is ended
+        self.expired = False  # it was ended for that
 
     @classmethod
     def of(cls, message: Message, subjects: Subjects) -> Delivery:
@@ -49,5 +54,11 @@ class Delivery:
         return cls(message, parsed[1], ack.stream_seq, ack.delivered, ack.timestamp_s)
 
     @property
-    def trace(self) -> str | None:
-        return self.message.headers.get("traceparent")
+    def trace(self) -> str:
+        """The ``traceparent`` of the task, or nothing; found without parsing the other headers."""
+        head = self.message.head
+        begin = head.find(b"\r\ntraceparent:")
+        if begin < 0:
+            return ""
+        begin += 14
+        return head[begin : head.find(b"\r\n", begin)].decode("ascii", "replace").strip()[:TRACE_LENGTH]

@@ -19,13 +19,16 @@ O = TypeVar("O")
 class Handle(Generic[O]):
     """One task. `id` names it for good: another process gets a handle on it by ``bus.handle(task, id)``."""
 
-    __slots__ = ("_codec", "_outcome", "_waiter", "created", "key", "ref")
+    __slots__ = ("_codec", "_fresh", "_outcome", "_waiter", "created", "key", "ref")
 
-    def __init__(self, ref: Ref, key: str, waiter: Waiter, codec: Codec[Any], *, created: bool) -> None:
+    def __init__(
+        self, ref: Ref, key: str, waiter: Waiter, codec: Codec[Any], *, created: bool, fresh: bool = False
+    ) -> None:
         self.ref = ref
         self.key = key
         self.created = created
         """False when this submission found the task there already, under the same key."""
+        self._fresh = fresh  # stored just now, while the waiter's feed covered its contract
         self._waiter = waiter
         self._codec = codec
         self._outcome: Outcome[O] | None = None
@@ -42,13 +45,15 @@ class Handle(Generic[O]):
         contract's model.
         """
         if self._outcome is None:
-            try:
-                async with asyncio.timeout(timeout_s) as scope:
-                    record = await self._waiter.end(self.ref)
-            except TimeoutError as error:
-                if scope.expired() and timeout_s is not None:
+            if timeout_s is None:
+                record = await self._waiter.end(self.ref, fresh=self._fresh)
+            else:
+                try:
+                    async with asyncio.timeout(timeout_s):
+                        record = await self._waiter.end(self.ref, fresh=self._fresh)
+                except TimeoutError as error:
                     raise RequestTimeout(f"outcome of task {self.id}", timeout_s) from error
-                raise
+            self._fresh = False
             self._outcome = decode_outcome(record, self.ref, self.key, self._codec)
         return self._outcome
 

@@ -29,7 +29,12 @@ class Record:
     subject: str
     seq: int
     data: bytes
-    stored_s: float  # server time, seconds since 1970
+    stamp: str = ""  # when it was stored, RFC 3339
+
+    @property
+    def stored_s(self) -> float:
+        """Server time, seconds since 1970; 0 when it is not known."""
+        return parse_time(self.stamp) if self.stamp else 0.0
 
 
 class Log:
@@ -141,7 +146,7 @@ class Log:
         """The newest record on a subject. With `leader`, not from a replica that may lag behind."""
         if leader:
             found = await self.link.jetstream.last_from_leader(self.stream, subject)
-            return Record(subject, found[0], found[1], 0.0) if found else None
+            return Record(subject, found[0], found[1]) if found else None
         message = await self.link.jetstream.last(self.stream, subject)
         return _record(message) if message is not None else None
 
@@ -186,7 +191,7 @@ def _record(message: Message) -> Record:
         headers["Nats-Subject"],
         int(headers["Nats-Sequence"]),
         message.data,
-        parse_time(headers["Nats-Time-Stamp"]),
+        headers["Nats-Time-Stamp"],
     )
 
 

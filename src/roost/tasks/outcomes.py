@@ -52,7 +52,7 @@ class OutcomeWriter:
             "NATS/1.0\r\n"
             f"Nats-Expected-Last-Subject-Sequence:{delivery.seq}\r\n"
             f"Nats-Expected-Last-Subject-Sequence-Subject:{subjects.guard(delivery.ref)}\r\n"
-            f"traceparent:{delivery.trace or ''}\r\n\r\n"
+            f"traceparent:{delivery.trace}\r\n\r\n"
         ).encode()
         tries = 0
         while True:
@@ -123,17 +123,17 @@ class OutcomeWriter:
         """Store a note. Raises HandBack when the store does not take it after five tries."""
         subject = self._log.subjects.note(delivery.ref, note["k"])
         data = encode_note(note)
-        for tries in range(NOTE_TRIES):
+        tries = 0
+        while True:
             try:
                 await self._log.link.jetstream.publish(subject, data)
                 return
             except RoostError as error:
-                reason = str(error)
+                tries += 1
                 full = isinstance(error, JetStreamError) and error.err_code in STORE_FULL
-            if full:
-                break
+                if full or tries == NOTE_TRIES:
+                    raise HandBack(f"a note could not be stored: {error}", FULL_DELAY_S) from error
             await _pause(tries)
-        raise HandBack(f"a note could not be stored: {reason}", FULL_DELAY_S)
 
     async def _existing(self, subject: str) -> Record | None:
         """The `end` that a guard's refusal speaks of; a replica may not have it yet, the leader has."""

@@ -42,7 +42,7 @@ def stream_config(subjects: Subjects) -> dict[str, Any]:
         "allow_atomic": True,
         "allow_msg_ttl": False,
         "allow_msg_schedules": False,
-        "republish": {"src": f"{subjects.namespace}.run.>", "dest": f"{subjects.live}>"},
+        "republish": {"src": f"{subjects.namespace}.run.>", "dest": f"{subjects.live}>", "headers_only": True},
     }
 
 

@@ -15,7 +15,7 @@ import json
 from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
-from typing_extensions import TypedDict, TypeVar
+from typing_extensions import NotRequired, TypedDict, TypeVar
 
 from roost.codec import Codec, Limits
 
@@ -70,6 +70,10 @@ class Subjects:
     def live_end(self, ref: Ref) -> str:
         return f"{self.live}{ref.run}.end.{ref.name}.{ref.id}"
 
+    def live_ends(self, name: str) -> str:
+        """The hints of all outcomes of a contract."""
+        return f"{self.live}*.end.{name}.*"
+
     def tasks_of(self, name: str) -> str:
         """All tasks of a contract: the filter of its consumer."""
         return f"{self._runs}*.task.{name}.>"
@@ -95,15 +99,15 @@ class ErrorRecord(TypedDict):
     message: str
 
 
-class AttemptRecord(TypedDict, total=False):
+class AttemptRecord(TypedDict):
     """One attempt. `at` is its start in server time (seconds since 1970), `s` how long it ran."""
 
     k: int
     by: str
     at: float
-    s: float
-    error: ErrorRecord
-    lost: bool  # the process died or fell silent: it started and never reported
+    s: NotRequired[float]
+    error: NotRequired[ErrorRecord]
+    lost: NotRequired[bool]  # the process died or fell silent: it started and never reported
 
 
 class DoneRecord(TypedDict, Generic[O]):
@@ -128,21 +132,21 @@ class CancelledRecord(TypedDict):
     attempts: list[AttemptRecord]
 
 
-class NoteRecord(TypedDict, total=False):
+class NoteRecord(TypedDict):
     """What a worker says of attempt `k` before its end. `event` is ``started`` or ``failed``."""
 
     k: int
     event: str
     by: str
     at: float
-    s: float
-    error: ErrorRecord
-    retry_in_s: float
+    s: NotRequired[float]
+    error: NotRequired[ErrorRecord]
+    retry_in_s: NotRequired[float]
 
 
-class DeadIndex(TypedDict, total=False):
+class DeadIndex(TypedDict):
     reason: str
-    replays: list[str]
+    replays: NotRequired[list[str]]
 
 
 _notes: Codec[NoteRecord] | None = None

@@ -244,26 +244,30 @@ class Worker:
         self._log.journal.count(f"task_done:{task.name}")
 
     async def _call(self, value: Any, delivery: Delivery, left_s: float | None) -> Any:
+        """The handler's result. Raises AttemptTimeout, or Reject when the task's own deadline passed.
+
+        A timer instead of ``asyncio.timeout``: that costs a tenth of what a short task costs in all.
+        """
         limit_s = self._task.attempt_timeout_s
-        if left_s is not None and (limit_s is None or left_s < limit_s):
-            delivery.deadline = asyncio.get_running_loop().time() + left_s
-            try:
-                async with asyncio.timeout(left_s) as scope:
-                    return await self._invoke(value, delivery)
-            except TimeoutError as error:
-                if scope.expired():
-                    raise Reject("deadline: it passed while the handler ran") from error
-                raise
+        last = left_s is not None and (limit_s is None or left_s < limit_s)
+        if last:
+            limit_s = left_s
         if limit_s is None:
             return await self._invoke(value, delivery)
-        delivery.deadline = asyncio.get_running_loop().time() + limit_s
+        running = asyncio.current_task()
+        loop = asyncio.get_running_loop()
+        delivery.deadline = loop.time() + limit_s
+        timer = loop.call_at(delivery.deadline, _expire, delivery, running)
         try:
-            async with asyncio.timeout(limit_s) as scope:
-                return await self._invoke(value, delivery)
-        except TimeoutError as error:
-            if scope.expired():
-                raise AttemptTimeout(f"no result within {limit_s:g} s") from error
-            raise
+            return await self._invoke(value, delivery)
+        except asyncio.CancelledError as error:
+            if not delivery.expired or running is None or running.uncancel() > 0:
+                raise
+            if last:
+                raise Reject("deadline: it passed while the handler ran") from error
+            raise AttemptTimeout(f"no result within {limit_s:g} s") from error
+        finally:
+            timer.cancel()
 
     def _left_s(self, delivery: Delivery) -> float | None:
         """Seconds to the task's deadline by the server's clock, None if it has none."""
@@ -329,6 +333,12 @@ class AttemptTimeout(TimeoutError):
 
 class HandlerLeft(Exception):
     """The handler raised CancelledError although nobody cancelled it, or called sys.exit()."""
+
+
+def _expire(delivery: Delivery, running: asyncio.Task[Any] | None) -> None:
+    if running is not None:
+        delivery.expired = True
+        running.cancel()
 
 
 def _nak(after_s: float) -> bytes:

@@ -1,0 +1,114 @@
+"""One measurement: a fresh server with an empty store, the far process, then the near one."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+from benchmarks._work import Plan
+from roost.server import LocalServer
+
+ROOT = Path(__file__).parent.parent
+TIMEOUT_S = 120.0
+
+Side = Literal["floor", "roost"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Case:
+    """What is measured, by which functions of both sides, and which figure is compared."""
+
+    name: str
+    near: str
+    far: str
+    plan: Plan
+    quick: Plan
+    compare: Literal["rate", "p50"]
+    per_operation: int = 1  # messages or tasks in one timed operation
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Figures:
+    """One run of one side. Processor times are microseconds for each message or task, warm-up included."""
+
+    rate: float  # messages or tasks a second
+    p50_ms: float | None
+    p95_ms: float | None
+    p99_ms: float | None
+    near_us: float
+    far_us: float
+    server_us: float
+    load: float  # of the machine, over the last minute, before the run
+
+
+def run(case: Case, side: Side, *, quick: bool) -> Figures:
+    """Raises RuntimeError when one of the processes fails, with what it wrote."""
+    plan = case.quick if quick else case.plan
+    load = os.getloadavg()[0]
+    with LocalServer() as server:
+        far = _start(side, "far", case.far, server.url, plan)
+        try:
+            if _line(far) != "ready":
+                raise RuntimeError(f"{case.name}: the {case.far} of {side} did not start")
+            before = _cpu_s(server.pid)
+            near = _start(side, "near", case.near, server.url, plan)
+            try:
+                measured = json.loads(_line(near))
+            finally:
+                _end(near)
+            served_s = _cpu_s(server.pid) - before
+            if far.stdin is not None:
+                far.stdin.close()
+            served = json.loads(_line(far))
+        finally:
+            _end(far)
+    total = (plan.count + plan.warm_up) * case.per_operation
+    return Figures(
+        rate=measured["count"] * case.per_operation / measured["seconds"],
+        p50_ms=measured.get("p50_ms"),
+        p95_ms=measured.get("p95_ms"),
+        p99_ms=measured.get("p99_ms"),
+        near_us=measured["cpu_s"] / total * 1e6,
+        far_us=served["cpu_s"] / total * 1e6,
+        server_us=served_s / total * 1e6,
+        load=load,
+    )
+
+
+def _start(side: str, place: str, function: str, url: str, plan: Plan) -> subprocess.Popen[str]:
+    command = [sys.executable, "-m", "benchmarks._child", side, place, function, url, json.dumps(asdict(plan))]
+    return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def _line(process: subprocess.Popen[str]) -> str:
+    if process.stdout is None:
+        raise RuntimeError("the process has no output")
+    line = process.stdout.readline().strip()
+    if not line:
+        raise RuntimeError(f"{' '.join(process.args[2:6])}: ended without a result")  # type: ignore[index]
+    return line
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    try:
+        process.wait(0.0 if process.returncode is not None else 5.0)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+
+
+def _cpu_s(pid: int) -> float:
+    """Processor seconds used by a process, where the system tells (Linux)."""
+    try:
+        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return 0.0
+    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

@@ -1,0 +1,106 @@
+"""One agent on one connection, from the first try to connect until everything is handed back.
+
+A process that dies because its server is not there yet makes every deployment depend on an order of starts; so
+it waits, and says so. What no waiting mends (refused credentials, another configuration) is raised.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Callable
+from typing import Any
+
+from roost.agent import Agent
+from roost.bus import connect
+from roost.errors import ConnectError, Disconnected, JetStreamError, NoResponders, NotConnected, RequestTimeout
+from roost.instance import Instance
+from roost.runtime.words import Word
+
+RETRY_BASE_S = 0.25
+RETRY_CAP_S = 5.0
+
+_LEADERLESS = {10008, 10009}
+"""nats-server: JetStream temporarily unavailable, no leader yet. Both pass."""
+_REFUSED = ("authorization", "authentication", "did not offer tls", "certificate")
+
+
+class Stop:
+    """Whether the agent is to stop, and how soon. `ask` may be called from any thread."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._task = asyncio.current_task()
+        self._asked = asyncio.Event()
+        self._urgent = asyncio.Event()
+        self._serving = False
+        self.grace_s = 0.0
+
+    def ask(self, grace_s: float, by: str) -> None:
+        try:
+            self._loop.call_soon_threadsafe(self._ask, grace_s)
+        except RuntimeError:
+            return  # the loop is closed: the end has been reached already
+
+    def _ask(self, grace_s: float) -> None:
+        if self._asked.is_set():
+            self._urgent.set()
+            return
+        self.grace_s = grace_s
+        self._asked.set()
+        if not self._serving and self._task is not None:
+            self._task.cancel()
+
+    async def end(self, instance: Instance) -> None:
+        """Wait until it is asked for, then stop the instance, faster if that becomes urgent."""
+        self._serving = True
+        await self._asked.wait()
+        stopping = asyncio.create_task(instance.stop(self.grace_s), name="roost-stop")
+        urgent = asyncio.create_task(self._urgent.wait(), name="roost-stop-urgent")
+        try:
+            await asyncio.wait({stopping, urgent}, return_when=asyncio.FIRST_COMPLETED)
+            if not stopping.done():
+                await instance.stop(0)
+            await stopping
+        finally:
+            urgent.cancel()
+            stopping.cancel()
+            await asyncio.gather(urgent, stopping, return_exceptions=True)
+
+
+async def serve(
+    agent: Agent[Any],
+    stop: Stop,
+    *,
+    url: str | None,
+    namespace: str | None,
+    tell: Callable[[Word], None],
+    settled: Callable[[], None],
+) -> None:
+    """Serve until `stop` is asked for; `settled` is called when all work has been finished or handed back.
+
+    Cancelled when the stop comes before the agent was ready. Raises what the agent's lifespan raises, and
+    ConnectError (refused credentials), ConfigMismatch, StreamMissing, PermissionDenied.
+    """
+    for attempt in range(1_000_000_000):
+        ready = False
+        try:
+            async with connect(url, namespace=namespace, name=agent.name) as bus:
+                async with agent.serve(bus, grace_s=0) as instance:
+                    ready = True
+                    tell(Word("ready", instance.name))
+                    await stop.end(instance)
+                    settled()
+                    return
+        except (ConnectError, NoResponders, NotConnected, Disconnected, RequestTimeout, JetStreamError) as error:
+            if ready or not _passes(error):
+                raise
+            tell(Word("waiting", agent.name, str(error)))
+        await asyncio.sleep(min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempt, 10)) * (0.5 + 0.5 * random.random()))
+
+
+def _passes(error: Exception) -> bool:
+    """Whether waiting may mend it."""
+    if isinstance(error, JetStreamError):
+        return error.err_code in _LEADERLESS
+    return not (isinstance(error, ConnectError) and any(sign in error.reason.lower() for sign in _REFUSED))
