@@ -320,6 +320,13 @@ def test_a_wrong_type_is_harmless_where_the_payload_is_the_right_one() -> None:
     )
 
 
+def test_a_number_where_the_model_has_a_flag_is_refused() -> None:
+    class Flag(BaseModel):
+        done: bool
+
+    assert refused(Codec(Flag).encode, Flag.model_construct(done=1)).field == "done"
+
+
 def test_a_set_in_another_order_does_not_excuse_a_wrong_field_beside_it() -> None:
     class Mixed(BaseModel):
         words: set[str]

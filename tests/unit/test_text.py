@@ -41,6 +41,7 @@ def test_the_repr_of_a_megabyte_is_short() -> None:
         ("nats://ann:secret@host:4222", "nats://***@host:4222"),
         ("nats://token@host", "nats://***@host"),
         ("nats://a:secret@h1,nats://b:secret@h2", "nats://***@h1,nats://***@h2"),
+        ("nats://h1,nats://b:secret@h2", "nats://h1,nats://***@h2"),
         ("nats://h1, nats://b:secret@h2", "nats://h1, nats://***@h2"),
         ("nats://ann:se/cr@et,x@host", "nats://***@host"),
         ("ann:secret@host", "***@host"),

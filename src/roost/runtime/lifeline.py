@@ -32,8 +32,8 @@ log = logging.getLogger("roost.runtime")
 MARGIN_S = 5.0
 """Seconds beyond the grace for handing back, closing the connection and the agent's lifespan."""
 PARENT_CHECK_S = 1.0
-HURRY_S = 2.0
-"""The same margin after a second Ctrl-C."""
+HURRY_S = 3.0
+"""The same margin when there is no grace (left), as after a second Ctrl-C."""
 
 OnStop = Callable[[float, str], None]
 """Called on this thread with the seconds of grace and who wants the end; more than once if it gets urgent."""
@@ -46,7 +46,10 @@ class Lifeline:
         self.grace_s = grace_s
         self.settled = False
         """Set when every handler has finished or been handed back: a forced end is then none to complain about."""
+        self.ready = False
+        """Set when the agent served for the first time."""
         self._connection = connection
+        self._pid = os.getpid()
         self._parent = os.getppid()
         self._lines = Lines()
         self._main = threading.main_thread().ident
@@ -81,7 +84,7 @@ class Lifeline:
             on_stop(*asked)
 
     def close(self) -> None:
-        """The process gets to its end by itself: give back the signals, end the thread."""
+        """The process goes on without it: give back the signals, end the thread."""
         self._ended = True
         self._nudge(b".")
         self._thread.join()
@@ -101,7 +104,12 @@ class Lifeline:
     # The thread ---------------------------------------------------------------------------------
 
     def _signalled(self, number: int, frame: FrameType | None) -> None:
-        self._nudge(b"!")
+        if os.getpid() == self._pid:
+            self._nudge(b"!")
+            return
+        # A process that a handler forked has inherited this handler and the pipe, but is not this process.
+        signal.signal(number, signal.SIG_DFL)
+        os.kill(os.getpid(), number)
 
     def _nudge(self, byte: bytes) -> None:
         with contextlib.suppress(BlockingIOError):  # full of earlier ones: the thread wakes up anyway
@@ -137,7 +145,9 @@ class Lifeline:
         """Obey what the supervisor said; False at the end of the socket."""
         assert self._connection is not None
         try:
-            data = self._connection.recv(4096)
+            data = self._connection.recv(4096, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return True
         except ConnectionResetError:
             return False
         for line in self._lines.feed(data):
@@ -162,8 +172,8 @@ class Lifeline:
     def _end_at_once(self) -> None:
         if not self.settled:
             log.error(
-                "the event loop did not end in time (it is at %s); the process ends without it, and what it was "
-                "working on is delivered again after its ack wait",
+                "not everything ended in time (the main thread is at %s); the process ends all the same, and what "
+                "was not handed back is delivered again after its ack wait",
                 self._place(),
             )
         os._exit(0 if self.settled else 1)

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import os
 import sys
 import threading
+import time
+from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from roost._text import clean
@@ -21,7 +25,7 @@ from roost.runtime.words import Word
 log = logging.getLogger("roost.runtime")
 
 LAST_STEPS_S = 1.0
-"""For tasks that a handler started and nobody waits for."""
+"""For tasks and threads that a handler started and nobody waits for."""
 
 
 def run_agent(
@@ -32,8 +36,8 @@ def run_agent(
     It waits for a server that is not there yet, and says so in the log. At a signal it takes no new work,
     running handlers have `grace_s` seconds to finish, the rest is handed back and delivered to other processes
     at once; a second signal ends the grace. 0: all of that went well, also while the server was down. 1: the
-    agent could not be started (the log says why). Handlers on threads that do not end are left behind: then
-    this function does not return, it ends the process with the same exit code.
+    agent could not be started, or failed at its end (standard error says why). Handlers on threads that do not
+    end are left behind: then this function does not return, it ends the process with the same exit code.
 
     To be called in the main thread, outside of an event loop. Raises ConfigError for a grace that is none.
     """
@@ -41,26 +45,32 @@ def run_agent(
         raise ConfigError("run_agent needs the main thread, because signals arrive there; use bus.serving elsewhere")
     lifeline = Lifeline(None, grace_s=check_grace(grace_s))
     lifeline.start()
-    return run(agent, lifeline, url=url, namespace=namespace)
+    code = run(
+        lambda: load_agent(agent) if isinstance(agent, str) else agent, lifeline, url=url, namespace=namespace
+    )
+    lifeline.close()
+    return code
 
 
-def run(agent: Agent[Any] | str, lifeline: Lifeline, *, url: str | None = None, namespace: str | None = None) -> int:
+def run(
+    load: Callable[[], Agent[Any]], lifeline: Lifeline, *, url: str | None = None, namespace: str | None = None
+) -> int:
     """`run_agent`, with a lifeline that has been started."""
     before = set(threading.enumerate())
     try:
-        loaded = load_agent(agent) if isinstance(agent, str) else agent
-        code = _in_a_loop(_main(loaded, lifeline, url, namespace))
+        code = _in_a_loop(_main(load(), lifeline, url, namespace))
     except RoostError as error:
-        code = _cannot_start(lifeline, str(error), error)
+        code = _failed(lifeline, str(error), error)
     except Exception as error:
         said = f"{type(error).__name__}: {clean(str(error), 500)}" if str(error) else type(error).__name__
-        code = _cannot_start(lifeline, said, error)
-    left = [one for one in threading.enumerate() if one not in before and not one.daemon]
+        code = _failed(lifeline, said, error)
+    left = _left_behind(before)
     if left:
-        log.info("left behind at the end: %s", ", ".join(clean(one.name) for one in left))
+        log.info("left behind at the end: thread %s", ", ".join(clean(one.name) for one in left))
         logging.shutdown()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
         os._exit(code)
-    lifeline.close()
     return code
 
 
@@ -69,10 +79,12 @@ async def _main(agent: Agent[Any], lifeline: Lifeline, url: str | None, namespac
     lifeline.attach(stop.ask)
 
     def tell(word: Word) -> None:
-        lifeline.say(word)
-        if word.kind == "waiting" and not lifeline.supervised:
+        lifeline.ready = lifeline.ready or word.kind == "ready"
+        if lifeline.supervised:
+            lifeline.say(word)
+        elif word.kind == "waiting":
             log.warning("waiting for the server: %s", word.text)
-        elif word.kind == "ready":
+        else:
             log.info("%s is ready (pid %d)", word.name, os.getpid())
 
     def settled() -> None:
@@ -85,15 +97,17 @@ async def _main(agent: Agent[Any], lifeline: Lifeline, url: str | None, namespac
     return 0
 
 
-def _in_a_loop(main: Any) -> int:
+def _in_a_loop(main: Coroutine[Any, Any, int]) -> int:
     """As `asyncio.run`, but waits for no thread: one that a handler left behind must not keep the process."""
     loop = asyncio.new_event_loop()
+    threads = ThreadPoolExecutor(thread_name_prefix="asyncio")
+    loop.set_default_executor(threads)
     asyncio.set_event_loop(loop)
     try:
-        code: int = loop.run_until_complete(main)
-        return code
+        return loop.run_until_complete(main)
     finally:
         loop.run_until_complete(_last_steps())
+        threads.shutdown(wait=False, cancel_futures=True)
         asyncio.set_event_loop(None)
         if not asyncio.all_tasks(loop):
             loop.close()
@@ -108,7 +122,19 @@ async def _last_steps() -> None:
     await asyncio.get_running_loop().shutdown_asyncgens()
 
 
-def _cannot_start(lifeline: Lifeline, reason: str, error: Exception) -> int:
+def _left_behind(before: set[threading.Thread]) -> list[threading.Thread]:
+    """The threads that keep Python from exiting; those that are just ending get a moment."""
+    until = time.monotonic() + LAST_STEPS_S
+    own = [one for one in threading.enumerate() if one not in before and not one.daemon]
+    for thread in own:
+        thread.join(max(0.0, until - time.monotonic()))
+    return [one for one in own if one.is_alive()]
+
+
+def _failed(lifeline: Lifeline, reason: str, error: Exception) -> int:
+    if lifeline.ready:  # it served, and failed at its end: a lifespan that raises when it is left, for instance
+        log.error("the agent failed at its end: %s", reason, exc_info=error)
+        return 1
     lifeline.settled = True
     log.debug("cannot start", exc_info=error)
     if lifeline.supervised:

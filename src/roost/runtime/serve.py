@@ -7,6 +7,8 @@ it waits, and says so. What no waiting mends (refused credentials, another confi
 from __future__ import annotations
 
 import asyncio
+import itertools
+import os
 import random
 from collections.abc import Callable
 from typing import Any
@@ -82,10 +84,11 @@ async def serve(
     Cancelled when the stop comes before the agent was ready. Raises what the agent's lifespan raises, and
     ConnectError (refused credentials), ConfigMismatch, StreamMissing, PermissionDenied.
     """
-    for attempt in range(1_000_000_000):
+    name = os.environ.get("ROOST_INSTANCE") or agent.name
+    for attempt in itertools.count():
         ready = False
         try:
-            async with connect(url, namespace=namespace, name=agent.name) as bus:
+            async with connect(url, namespace=namespace, name=name) as bus:
                 async with agent.serve(bus, grace_s=0) as instance:
                     ready = True
                     tell(Word("ready", instance.name))
@@ -95,7 +98,7 @@ async def serve(
         except (ConnectError, NoResponders, NotConnected, Disconnected, RequestTimeout, JetStreamError) as error:
             if ready or not _passes(error):
                 raise
-            tell(Word("waiting", agent.name, str(error)))
+            tell(Word("waiting", name, str(error)))
         await asyncio.sleep(min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempt, 10)) * (0.5 + 0.5 * random.random()))
 
 
