@@ -48,6 +48,7 @@ class Worker:
         self._next = f"$JS.API.CONSUMER.MSG.NEXT.{STREAM}.{consumer}"
         self._deliver = client.new_inbox()
         self._asked = 0
+        self._busy = 0
         self._running: set[asyncio.Task[None]] = set()
         self._unique = secrets.token_hex(6)
         self._serial = 0
@@ -58,7 +59,7 @@ class Worker:
         await self._pull()
 
     async def _pull(self) -> None:
-        room = CONCURRENCY - self._asked - len(self._running)
+        room = CONCURRENCY - self._asked - self._busy
         if room < CONCURRENCY // 2:
             return
         self._asked += room
@@ -71,6 +72,7 @@ class Worker:
             await self._pull()
             return
         self._asked -= 1
+        self._busy += 1
         task = asyncio.create_task(self._one(msg))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -95,6 +97,7 @@ class Worker:
                 if error.code != 10071:  # another outcome stands
                     raise
         await msg.ack()
+        self._busy -= 1
         await self._pull()
 
 

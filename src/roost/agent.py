@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import secrets
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, overload
 
@@ -20,8 +21,8 @@ from roost.instance import Instance
 from roost.messaging.call import Function
 from roost.subjects import token
 
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+I = TypeVar("I")
+O = TypeVar("O")
 M = TypeVar("M")
 D = TypeVar("D", default=None)
 
@@ -37,6 +38,7 @@ class Handler:
     contract: Task[Any, Any] | Endpoint[Any, Any] | Topic[Any]
     function: Callable[..., Any]
     concurrency: int
+    backlog: int | None
     deliver: Deliver
 
 
@@ -56,10 +58,15 @@ class Agent(Generic[D]):
         self.name = token(name, name="name")
         self.handlers: list[Handler] = []
         self._lifespan: Callable[[], AbstractAsyncContextManager[Any]] = lifespan or nullcontext
+        if not callable(self._lifespan) or inspect.isasyncgenfunction(self._lifespan):
+            raise ConfigError(
+                f"agent {name}: lifespan = {quoted(lifespan)}: must be a function decorated with "
+                "contextlib.asynccontextmanager"
+            )
 
     @overload
     def handles(
-        self, contract: Task[I, O] | Endpoint[I, O], /, *, concurrency: int = ...
+        self, contract: Task[I, O], /, *, concurrency: int = ...
     ) -> Callable[
         [
             Callable[[I, Context[D]], Awaitable[O]]
@@ -71,34 +78,77 @@ class Agent(Generic[D]):
     ]: ...
     @overload
     def handles(
-        self, contract: Topic[M], /, *, concurrency: int = ..., deliver: Deliver = ...
+        self, contract: Endpoint[I, O], /, *, concurrency: int = ..., backlog: int | None = ...
     ) -> Callable[
-        [Callable[[M, Context[D]], Awaitable[None]] | Callable[[M], Awaitable[None]]],
+        [
+            Callable[[I, Context[D]], Awaitable[O]]
+            | Callable[[I, Context[D]], O]
+            | Callable[[I], Awaitable[O]]
+            | Callable[[I], O]
+        ],
+        Callable[..., Any],
+    ]: ...
+    @overload
+    def handles(
+        self,
+        contract: Topic[M],
+        /,
+        *,
+        concurrency: int = ...,
+        backlog: int | None = ...,
+        deliver: Deliver = ...,
+    ) -> Callable[
+        [
+            Callable[[M, Context[D]], Awaitable[None]]
+            | Callable[[M, Context[D]], None]
+            | Callable[[M], Awaitable[None]]
+            | Callable[[M], None]
+        ],
         Callable[..., Any],
     ]: ...
     def handles(
-        self, contract: Any, /, *, concurrency: int = CONCURRENCY, deliver: Deliver = "one"
+        self,
+        contract: Any,
+        /,
+        *,
+        concurrency: int = CONCURRENCY,
+        backlog: int | None = None,
+        deliver: Deliver = "one",
     ) -> Callable[[Any], Any]:
         """Register a handler: a function of the message, or of the message and its `Context`.
 
         It stays a plain function that a test can call. A sync function runs on a thread of its own. Up to
-        `concurrency` calls run at once in one instance. A topic's message goes to one instance of the
-        agent, or with ``deliver="every"`` to each. Raises ConfigError for what cannot be served, and when
-        the agent handles the contract already.
+        `concurrency` calls run at once in one instance; up to `backlog` more messages wait (None: 65,536 of a
+        topic, 1,024 of an endpoint, and 64 MiB of either). Beyond that a request is answered as overloaded, and
+        a topic's newest message is dropped and counted. Tasks wait in the log instead. A topic's message goes
+        to one instance of the agent, or with ``deliver="every"`` to each. Raises ConfigError for what cannot be
+        served, and when the agent handles the contract already.
         """
         if not isinstance(contract, Task | Endpoint | Topic):
             raise ConfigError(f"an agent handles a Task, an Endpoint or a Topic, not {quoted(contract)}")
         if type(concurrency) is not int or concurrency < 1:
             raise ConfigError(f"concurrency = {quoted(concurrency)}: must be an int >= 1")
+        if backlog is not None and (type(backlog) is not int or backlog < 1 or isinstance(contract, Task)):
+            raise ConfigError(
+                f"backlog = {quoted(backlog)}: must be an int >= 1, and for a topic or an endpoint only"
+            )
         if deliver not in ("one", "every"):
             raise ConfigError(f'deliver = {quoted(deliver)}: must be "one" or "every"')
-        if any(_same(handler.contract, contract) for handler in self.handlers):
-            raise ConfigError(f"agent {self.name} handles {contract} already")
+        if deliver == "every" and not isinstance(contract, Topic):
+            raise ConfigError(f'deliver = "every" is for topics; of {contract} one instance takes each')
 
         def register(function: Any) -> Any:
+            if any(_same(handler.contract, contract) for handler in self.handlers):
+                raise ConfigError(f"agent {self.name} handles {contract} already")
             Function(function, threads=1)  # its shape is checked here, where the mistake is
             self.handlers.append(
-                Handler(contract=contract, function=function, concurrency=concurrency, deliver=deliver)
+                Handler(
+                    contract=contract,
+                    function=function,
+                    concurrency=concurrency,
+                    backlog=backlog,
+                    deliver=deliver,
+                )
             )
             return function
 
@@ -112,7 +162,14 @@ class Agent(Generic[D]):
         for handler in self.handlers:
             handler.contract.prepare()
         name = os.environ.get("ROOST_INSTANCE") or f"{self.name}-{secrets.token_hex(2)}"
-        async with self._lifespan() as deps:
+        async with AsyncExitStack() as stack:
+            try:
+                deps = await stack.enter_async_context(self._lifespan())
+            except Exception as error:
+                error.add_note(
+                    f"The lifespan of agent {self.name!r} raised this before its first yield; nothing is served."
+                )
+                raise
             instance = Instance(bus, self.name, token(name, name="ROOST_INSTANCE"), deps)
             try:
                 for handler in self.handlers:
@@ -121,6 +178,7 @@ class Agent(Generic[D]):
                         handler.function,
                         handler.concurrency,
                         shared=handler.deliver == "one",
+                        backlog=handler.backlog,
                     )
                 await instance.ready()
                 yield instance

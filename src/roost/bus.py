@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -9,7 +10,7 @@ from typing import Any, Protocol, TypeVar
 
 from roost import messaging
 from roost.contracts import Address, Endpoint, Task, Topic
-from roost.errors import ConfigError, Conflict
+from roost.errors import ConfigError, Conflict, InvalidMessage
 from roost.observe import Event, Journal, Trace
 from roost.settings import Settings, resolve
 from roost.subjects import key_token
@@ -30,12 +31,20 @@ from roost.tasks import (
 )
 from roost.transport import Link, open_link
 
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+I = TypeVar("I")
+O = TypeVar("O")
 M = TypeVar("M")
-S = TypeVar("S", covariant=True)
 
 GRACE_S = 10.0
+
+
+class Served(Protocol):
+    """One running instance of what is served."""
+
+    async def stop(self, grace_s: float) -> None: ...
+
+
+S = TypeVar("S", bound=Served, covariant=True)
 
 
 class Servable(Protocol[S]):
@@ -55,6 +64,7 @@ class Bus:
         self.link = link
         self.settings = settings
         self.journal = journal
+        self.clock = asyncio.get_running_loop().time
         self.log = Log(link, settings.namespace, journal)
         self._submitter = Submitter(self.log)
         self._waiter = Waiter(self.log)
@@ -83,7 +93,11 @@ class Bus:
         await self._publish(to, value, trace=Trace.new())
 
     async def _publish(self, to: Topic[M] | Address[M], value: M, *, trace: Trace) -> None:
-        await messaging.publish(self.link, to, value, trace)
+        try:
+            await messaging.publish(self.link, to, value, trace)
+        except InvalidMessage as error:
+            self.journal.record("message_refused", subject=error.subject, reason=str(error))
+            raise
 
     async def request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0) -> O:
         """Ask whichever agent serves the endpoint, and return its answer.
@@ -95,9 +109,13 @@ class Bus:
         return await self._request(endpoint, value, timeout_s=timeout_s, trace=Trace.new())
 
     async def _request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float, trace: Trace) -> O:
-        answer: O = await messaging.ask(
-            self.link, self.settings.namespace, endpoint, value, trace, timeout_s=timeout_s
-        )
+        try:
+            answer: O = await messaging.ask(
+                self.link, self.settings.namespace, endpoint, value, trace, timeout_s=timeout_s
+            )
+        except InvalidMessage as error:
+            self.journal.record("message_refused", subject=error.subject, reason=str(error))
+            raise
         return answer
 
     # Tasks --------------------------------------------------------------------------------------
@@ -226,16 +244,22 @@ class Bus:
     async def serving(self, *agents: Servable[S], grace_s: float = GRACE_S) -> AsyncIterator[list[S]]:
         """Serve agents in this process for the length of the block; yields their instances.
 
-        At the end they take no new work, running handlers have `grace_s` seconds to finish, and what is
-        not finished is handed back. Raises ConfigMismatch, StreamMissing, PermissionDenied at the start.
+        At the end all of them stop at once: they take no new work, running handlers have `grace_s` seconds to
+        finish, and what is not finished is handed back. Then their lifespans end, the last one's first. Raises
+        ConfigMismatch, StreamMissing, PermissionDenied at the start.
         """
         async with AsyncExitStack() as stack:
-            yield [await stack.enter_async_context(agent.serve(self, grace_s=grace_s)) for agent in agents]
+            instances = [await stack.enter_async_context(agent.serve(self, grace_s=grace_s)) for agent in agents]
+            try:
+                yield instances
+            finally:
+                await asyncio.gather(*(one.stop(grace_s) for one in instances))
 
     async def close(self) -> None:
         """Fail what still waits; called by `connect` at the end of its block."""
         self._waiter.close()
         await self.log.close()
+        self.journal.close()
 
 
 def _ref(task: Task[Any, Any], key: str | None) -> Ref:

@@ -7,8 +7,8 @@ receiver will validate it, and serialised again; only what comes out the same is
 asking pydantic for strict serialisation (which misses constraints and some wrong nested models), and proves the
 one thing that matters: the receiver reads what the sender meant.
 
-Figures: 91 bytes, five fields, one of them a list: decode 2.0 us, of which 1.3 are pydantic's; encode 2.5 us
-against 0.6 us unchecked. 9 KB, a list of 100 such: 150 us against 56, and 270 us against 36.
+Figures (Python 3.11, two slow cores): 121 bytes, six fields: decode 2.5 us, of which 1.0 is pydantic's own;
+encode 2.9 us, unchecked 0.4. A list of 100 such, 12 KB: 205 us, of which 85; 290 us, unchecked 36.
 """
 
 from __future__ import annotations
@@ -138,7 +138,8 @@ class Codec(Generic[M]):
 
     def _explain(self, value: M, data: bytes, copy: M, again: bytes, subject: str) -> None:
         """Refuses `value` if the receiver would read another one; a set in another order is the same."""
-        self._check(data, subject)
+        for one in (data, again):
+            self._check(one, subject)
         if self._has_nan(value):
             raise InvalidMessage(subject=subject, field="", reason="NaN and Infinity are not JSON")
         sent, read = _json.parse(data), _json.parse(again)

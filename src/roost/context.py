@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Generic
 
@@ -16,8 +15,8 @@ from roost.tasks import Handle
 if TYPE_CHECKING:
     from roost.bus import Bus
 
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+I = TypeVar("I")
+O = TypeVar("O")
 M = TypeVar("M")
 D = TypeVar("D", default=None)
 
@@ -82,7 +81,7 @@ class Context(Generic[D]):
         """Seconds that this call may still take; None when it has no limit."""
         if self._deadline is None:
             return None
-        return max(0.0, self._deadline - asyncio.get_running_loop().time())
+        return max(0.0, self._deadline - self._bus.clock())  # also on the thread of a sync handler
 
     async def request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0) -> O:
         """As `Bus.request`, for at most the time that is left. Raises DeadlineExceeded when none is."""

@@ -23,6 +23,7 @@
     ├── StreamMissing                             the namespace has not been provisioned
     ├── JetStreamError                            any other refusal of the JetStream API
     ├── SubmissionUnknown                         not known whether the work was stored
+    ├── HistoryMismatch                           a workflow's code does not fit what its run has on record
     ├── TaskDead                                  the task ended as a dead letter
     └── TaskCancelled                             the task was cancelled
 
@@ -57,6 +58,7 @@ __all__ = [
     "Difference",
     "Disconnected",
     "HandlerSignal",
+    "HistoryMismatch",
     "InvalidMessage",
     "JetStreamError",
     "Letter",
@@ -380,6 +382,21 @@ class SubmissionUnknown(RoostError):
         super().__init__(
             f"whether {len(self.ids)} submission(s) were stored is unknown ({listed}). Submit again with the same "
             "keys: what was stored is kept and is not doubled."
+        )
+
+
+class HistoryMismatch(RoostError):
+    """The code of a workflow asks for something else than its run has on record; the run is parked."""
+
+    def __init__(self, *, run: str, operation: str, asked: str, recorded: str) -> None:
+        self.run = run
+        self.operation = operation
+        self.asked = clean(asked)
+        self.recorded = clean(recorded)
+        super().__init__(
+            f"run {quoted(run)} is parked: operation {quoted(operation)} asks for {self.asked}, on record is "
+            f"{self.recorded}. Nothing was lost or guessed. Deploy code that fits the record (the run is tried again "
+            "every minute), or fork the run from before that operation."
         )
 
 

@@ -33,9 +33,16 @@ class Instance:
         self._functions: list[Function] = []
         self._services: list[TopicReader | EndpointServer] = []
         self._workers: list[Worker] = []
+        self._stopped = False
 
     async def add(
-        self, contract: Any, function: Callable[..., Any], concurrency: int, *, shared: bool
+        self,
+        contract: Any,
+        function: Callable[..., Any],
+        concurrency: int,
+        *,
+        shared: bool,
+        backlog: int | None = None,
     ) -> None:
         """Begin to serve one contract."""
         call = Function(function, threads=concurrency)
@@ -47,8 +54,9 @@ class Instance:
                 contract,
                 journal,
                 self._on_topic(contract, call),
-                group=self.agent if shared else "",
+                group=f"{self.bus.namespace}.{self.agent}" if shared else "",
                 concurrency=concurrency,
+                backlog=backlog,
             )
             self._services.append(reader)
             reader.start()
@@ -60,6 +68,7 @@ class Instance:
                 journal,
                 self._on_request(contract, call),
                 concurrency=concurrency,
+                backlog=backlog,
             )
             self._services.append(server)
             server.start()
@@ -141,18 +150,28 @@ class Instance:
         return handle
 
     async def stop(self, grace_s: float) -> None:
-        """Take no new work, let handlers finish within `grace_s` seconds, hand back the rest, send what is left."""
+        """Take no new work, let handlers finish within `grace_s` seconds, hand back the rest, send what is left.
+
+        A second call with less grace hurries the first; once stopped, further calls do nothing.
+        """
+        if self._stopped:
+            return
+        until = asyncio.get_running_loop().time() + grace_s
         for service in self._services:
             service.quiesce()
         for worker in self._workers:
             worker.quiesce()
         await self._flush()  # what was on its way when interest ended has arrived after this
-        ends = [service.stop(grace_s) for service in self._services]
-        ends += [worker.stop(grace_s) for worker in self._workers]
-        await asyncio.gather(*ends)
+        left_s = max(0.0, until - asyncio.get_running_loop().time())
+        ends = [service.stop(left_s) for service in self._services]
+        ends += [worker.stop(left_s) for worker in self._workers]
+        failures = [one for one in await asyncio.gather(*ends, return_exceptions=True) if one is not None]
         for call in self._functions:
             call.close()
         await self._flush()
+        self._stopped = True
+        if failures:
+            raise failures[0]
 
     async def _flush(self) -> None:
         client = self.bus.link.client

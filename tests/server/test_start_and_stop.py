@@ -80,10 +80,11 @@ def test_a_server_that_never_started_can_be_stopped() -> None:
     LocalServer().stop()
 
 
-def test_a_frozen_server_can_be_stopped(own_server: LocalServer) -> None:
-    pid = own_server.pid
-    own_server.pause()
-    own_server.stop()
+def test_a_frozen_server_can_be_stopped_without_waiting_for_the_grace() -> None:
+    server = LocalServer(ServerOptions(stop_grace_s=600)).start()
+    pid = server.pid
+    server.pause()
+    server.stop()
     assert is_gone(pid)
 
 
@@ -195,6 +196,15 @@ def test_what_listens_without_doing_the_work_is_not_called_ready(greeting: bytes
         with pytest.raises(ConnectionError, match=complaint):
             prove_ready("127.0.0.1", listener.getsockname()[1], timeout_s=5)
         answering.result()
+
+
+def test_a_server_is_not_ready_before_it_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
+        note = f"""while [ "$1" != --ports_file_dir ]; do shift; done; echo '{{"nats":["{url}"]}}' > "$2/x.ports\""""
+        monkeypatch.setenv("ROOST_NATS_SERVER", str(fake_server(tmp_path, note, "exec sleep 600")))
+        with pytest.raises(ServerUnavailable, match="not ready within .* s .timed out"):
+            LocalServer(ServerOptions(start_timeout_s=0.5)).start()
 
 
 async def test_a_server_with_passwords_starts_too() -> None:

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import json
-import logging
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost._text import clean
 from roost.contracts import Endpoint
 from roost.errors import (
+    ConfigError,
     DeadlineExceeded,
+    HandlerSignal,
     InvalidMessage,
     Overloaded,
     Reject,
@@ -24,20 +25,21 @@ from roost.errors import (
     RequestTimeout,
     RoostError,
 )
+from roost.messaging.call import described
 from roost.messaging.pool import Pool
 from roost.observe import Journal, Trace
 from roost.subjects import endpoint_subject
 from roost.transport import Client, Link, Listener, Message
 from roost.transport.headers import block
 
-log = logging.getLogger("roost.messaging")
-
 INBOX = "_INBOX"
 """What the subject of an answer has to begin with; private prefixes are `_INBOX_<identity>`."""
 GROUP = "roost"
 """Queue group of every endpoint: all instances of all agents that serve it share its requests."""
 BACKLOG = 1024
-"""Requests of one endpoint that may wait in one process; beyond that they are answered as overloaded."""
+"""Requests of one endpoint that may wait in one instance; beyond that they are answered as overloaded."""
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""And how many bytes these may have in all."""
 ERROR_TEXT = 500
 MAX_TIMEOUT_S = 86_400.0
 
@@ -52,13 +54,15 @@ async def ask(
 ) -> Any:
     """One typed request.
 
-    Raises NoResponders at once when nobody serves it, RequestTimeout, RemoteError (Overloaded) with the
-    code and message of the handler's side, DeadlineExceeded when that side ran out of the time given,
-    InvalidMessage for a value or an answer that does not fit, Disconnected, NotConnected.
+    Raises NoResponders at once when nobody serves it, RequestTimeout when the time is over, whichever side
+    notices, RemoteError (Overloaded) with the code and message of the handler's side, InvalidMessage for a
+    value or an answer that does not fit, Disconnected, NotConnected, ConfigError for an impossible time.
     """
+    if not timeout_s <= MAX_TIMEOUT_S:
+        raise ConfigError(f"timeout_s = {timeout_s!r}: must be a number of at most {MAX_TIMEOUT_S:g} seconds")
     subject = endpoint_subject(namespace, endpoint.name)
     data = endpoint.input_codec.encode(value, subject=subject)
-    head = block(("traceparent", trace.header), ("Roost-Timeout-Ms", str(int(timeout_s * 1000))))
+    head = block(("traceparent", trace.header), ("Roost-Timeout-Ms", str(int(max(timeout_s, 0.001) * 1000))))
     answer = await link.requests.ask(subject, data, head, timeout_s=timeout_s)
     if answer.head:
         _raise_error(answer, subject, timeout_s)
@@ -96,6 +100,7 @@ class EndpointServer:
         handle: Handle,
         *,
         concurrency: int,
+        backlog: int | None = None,
     ) -> None:
         self._client = client
         self._endpoint = endpoint
@@ -103,8 +108,12 @@ class EndpointServer:
         self._handle = handle
         self.subject = endpoint_subject(namespace, endpoint.name)
         self._listener: Listener | None = None
+        self._held = 0
         self._pool: Pool[tuple[Message, float]] = Pool(
-            self._one, concurrency=concurrency, backlog=BACKLOG, name=f"roost-endpoint-{endpoint.name}"
+            self._one,
+            concurrency=concurrency,
+            backlog=BACKLOG if backlog is None else backlog,
+            name=f"roost-endpoint-{endpoint.name}",
         )
 
     def start(self) -> None:
@@ -118,21 +127,22 @@ class EndpointServer:
             )
             return
         arrived = asyncio.get_running_loop().time()
-        if not self._pool.put((message, arrived)):
-            self._journal.record(
-                "request_refused", subject=self.subject, reason=f"overloaded: {BACKLOG} requests wait already"
-            )
-            self._error(message, "overloaded", f"{BACKLOG} requests wait already")
+        size = len(message.data) + len(message.head)
+        if self._held + size <= BACKLOG_BYTES and self._pool.put((message, arrived)):
+            self._held += size
+            return
+        text = f"{self._pool.waiting} requests with {self._held} bytes wait already"
+        self._journal.record("request_refused", subject=self.subject, reason=f"overloaded: {text}")
+        self._error(message, "overloaded", text)
 
     async def _one(self, item: tuple[Message, float]) -> None:
         message, arrived = item
+        self._held -= len(message.data) + len(message.head)
         deadline = arrived + _timeout_s(message)
-        loop = asyncio.get_running_loop()
-        if deadline <= loop.time():
-            self._journal.record(
-                "request_expired", subject=self.subject, reason="its time was over before its turn came"
-            )
-            self._error(message, "deadline", "the time was over before its turn came")
+        if deadline <= asyncio.get_running_loop().time():
+            text = "the time was over before its turn came"
+            self._journal.record("request_expired", subject=self.subject, reason=text)
+            self._error(message, "deadline", text)
             return
         try:
             value = self._endpoint.input_codec.decode(message.data, subject=self.subject)
@@ -143,29 +153,45 @@ class EndpointServer:
         try:
             async with asyncio.timeout_at(deadline) as scope:
                 output = await self._handle(value, message, deadline)
-            data = self._endpoint.output_codec.encode(output, subject=self.subject)
-            self._client.send(message.reply, data)
-        except asyncio.CancelledError:
+        except asyncio.CancelledError as error:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
                 self._error(message, "failed", "the instance is shutting down")
                 raise
-            self._failed(message, "failed", "the handler was cancelled")
-        except (Exception, SystemExit) as error:
+            self._failed(message, error, "failed", "the handler was cancelled")
+        except KeyboardInterrupt:
+            self._error(message, "failed", "the instance is shutting down")
+            raise
+        except BaseException as error:
             if isinstance(error, TimeoutError) and scope.expired():
-                self._failed(message, "deadline", "the caller's time was over")
+                self._failed(message, error, "deadline", "the caller's time was over")
             elif isinstance(error, Reject):
-                self._failed(message, "rejected", str(error))
+                self._failed(message, error, "rejected", error.reason)
             elif isinstance(error, DeadlineExceeded):
-                self._failed(message, "deadline", str(error))
+                self._failed(message, error, "deadline", str(error))
             else:
-                self._failed(message, "failed", f"{type(error).__name__}: {error}")
-                log.debug("a handler of endpoint %s failed", self._endpoint.name, exc_info=True)
+                self._failed(message, error, "failed", described(error))
+        else:
+            self._answer(message, output)
+
+    def _answer(self, message: Message, output: Any) -> None:
+        try:
+            self._client.send(message.reply, self._endpoint.output_codec.encode(output, subject=self.subject))
+        except InvalidMessage as error:
+            self._journal.record("message_refused", subject=self.subject, reason=f"an answer: {error}")
+            self._error(
+                message, "failed", f"the answer does not fit: {error.field or 'payload'}: {error.reason}"
+            )
+        except RoostError as error:
+            self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
         else:
             self._journal.count(f"handled:{self._endpoint.name}")
 
-    def _failed(self, message: Message, code: str, text: str) -> None:
-        self._journal.record("handler_failed", subject=self.subject, reason=text)
+    def _failed(self, message: Message, error: BaseException, code: str, text: str) -> None:
+        expected = code == "deadline" or isinstance(error, HandlerSignal)
+        self._journal.record(
+            "handler_failed", subject=self.subject, reason=text, error=None if expected else error
+        )
         self._error(message, code, text)
 
     def _error(self, message: Message, code: str, text: str) -> None:
@@ -195,9 +221,12 @@ class EndpointServer:
         if self._listener is not None:
             self._client.unlisten(self._listener)
         lost = await self._pool.close(grace_s)
-        if lost:
+        for message, _ in lost.waiting:
+            self._error(message, "overloaded", "the instance is shutting down")
+        count = len(lost.waiting) + lost.running
+        if count:
             self._journal.record(
-                "request_refused", subject=self.subject, reason=f"{lost} unfinished at shutdown"
+                "request_refused", subject=self.subject, reason=f"{count} unfinished at shutdown", by=count
             )
 
 

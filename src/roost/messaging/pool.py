@@ -3,7 +3,9 @@
 Handlers run side by side up to a stated number, so a slow one does not hold up others; beyond that,
 messages wait in a queue of a stated length; beyond that, the pool refuses and its owner applies the policy
 it names. A worker takes one message after another without a task per message: a handler that does not
-wait for anything costs no switch of tasks.
+wait for anything costs no switch of tasks. Each message still finds the context variables of the pool's
+maker: a worker in whose context a handler left something makes room for a new one, so that one message
+never reads what another has set.
 """
 
 from __future__ import annotations
@@ -12,7 +14,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Awaitable, Callable
-from typing import Generic, TypeVar
+from contextvars import Context, copy_context
+from typing import Generic, NamedTuple, TypeVar
 
 log = logging.getLogger("roost.messaging")
 
@@ -20,6 +23,15 @@ T = TypeVar("T")
 
 TURN = 100
 """Messages that one worker handles before it lets the rest of the loop run."""
+CANCEL_S = 2.0
+"""Seconds that a cancelled handler has to end; after that it is left behind."""
+
+
+class Lost(NamedTuple, Generic[T]):
+    """What a pool could not finish: items that no handler saw, and how many handlers were cut short."""
+
+    waiting: list[T]
+    running: int
 
 
 class Pool(Generic[T]):
@@ -32,6 +44,7 @@ class Pool(Generic[T]):
         self._concurrency = concurrency
         self._backlog = backlog
         self._name = name
+        self._context = copy_context()
         self._waiting: deque[T] = deque()
         self._idle: list[asyncio.Future[None]] = []
         self._workers: set[asyncio.Task[None]] = set()
@@ -50,7 +63,7 @@ class Pool(Generic[T]):
 
     def put(self, item: T) -> bool:
         """Take an item, or return False when the queue is full or the pool is closed."""
-        if len(self._waiting) >= self._backlog or self._closed:
+        if self._closed or len(self._waiting) >= self._backlog:
             return False
         self._waiting.append(item)
         self._more()
@@ -58,15 +71,29 @@ class Pool(Generic[T]):
 
     def _more(self) -> None:
         """Have one more worker look at the queue, if there is one to be had."""
-        if self._idle:
-            self._idle.pop().set_result(None)
-        elif len(self._workers) < self._concurrency:
-            worker = asyncio.get_running_loop().create_task(self._work(), name=self._name)
+        while self._idle:
+            wake = self._idle.pop()
+            if not wake.done():
+                wake.set_result(None)
+                return
+        if len(self._workers) < self._concurrency:
+            worker = asyncio.get_running_loop().create_task(
+                self._work(), name=self._name, context=self._context.copy()
+            )
             self._workers.add(worker)
-            worker.add_done_callback(self._workers.discard)
+            worker.add_done_callback(self._ended)
+
+    def _ended(self, worker: asyncio.Task[None]) -> None:
+        """A worker that ended early (a handler cancelled it, or changed its context) leaves its place to another."""
+        self._workers.discard(worker)
+        if not worker.cancelled():
+            worker.exception()  # a KeyboardInterrupt, which has reached the loop already
+        if self._waiting:
+            self._more()
 
     async def _work(self) -> None:
         loop = asyncio.get_running_loop()
+        before = copy_context()
         turn = 0
         while True:
             while self._waiting:
@@ -76,10 +103,12 @@ class Pool(Generic[T]):
                 self._busy += 1
                 try:
                     await self._handle(item)
-                except Exception:
+                except (Exception, SystemExit):
                     log.exception("a handler of %s failed outside its own error handling", self._name)
                 finally:
                     self._busy -= 1
+                if _changed(before):
+                    return
                 turn += 1
                 if turn >= TURN:
                     turn = 0
@@ -88,24 +117,38 @@ class Pool(Generic[T]):
                 return
             wake: asyncio.Future[None] = loop.create_future()
             self._idle.append(wake)
-            try:
-                await wake
-            finally:
-                if not wake.done() or wake.cancelled():
-                    self._idle = [other for other in self._idle if other is not wake]
+            await wake
 
-    async def close(self, grace_s: float) -> int:
-        """Take nothing new, work off what is there for `grace_s` seconds, then cancel; returns how many items were lost."""
+    async def close(self, grace_s: float) -> Lost[T]:
+        """Take nothing new, work off what is there for `grace_s` seconds, then cancel; returns what was lost.
+
+        A second call with less grace hurries the first.
+        """
         self._closed = True
         for wake in self._idle:
-            wake.set_result(None)
+            if not wake.done():
+                wake.set_result(None)
         self._idle.clear()
-        workers = list(self._workers)
-        if workers:
-            await asyncio.wait(workers, timeout=max(0.0, grace_s))
-        lost = len(self._waiting) + self._busy
-        self._waiting.clear()
-        for worker in workers:
-            worker.cancel()
-        await asyncio.gather(*workers, return_exceptions=True)
+        loop = asyncio.get_running_loop()
+        until = loop.time() + max(0.0, grace_s)
+        try:
+            while self._workers and (left_s := until - loop.time()) > 0:
+                await asyncio.wait(self._workers, timeout=left_s)
+        finally:  # also when whoever closes is cancelled: no handler outlives its pool
+            lost = Lost(list(self._waiting), self._busy)
+            self._waiting.clear()
+            for worker in self._workers:
+                worker.cancel()
+        if self._workers:
+            _, stuck = await asyncio.wait(self._workers, timeout=CANCEL_S)
+            for worker in stuck:
+                log.error("%s: a handler ignores its cancellation and is left behind", worker.get_name())
         return lost
+
+
+def _changed(before: Context) -> bool:
+    """Whether a handler left something in the context; a value that cannot be compared is a change."""
+    try:
+        return copy_context() != before
+    except Exception:
+        return True

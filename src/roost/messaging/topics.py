@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import logging
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost.contracts import Address, Topic
-from roost.errors import InvalidMessage
+from roost.errors import HandlerSignal, InvalidMessage
+from roost.messaging.call import described
 from roost.messaging.pool import Pool
 from roost.observe import Journal, Trace
 from roost.transport import Client, Link, Listener, Message
 from roost.transport.headers import block
 
-log = logging.getLogger("roost.messaging")
-
 BACKLOG = 65_536
-"""Messages of one topic that may wait in one process; beyond that new ones are dropped, and counted."""
+"""Messages of one topic that may wait in one instance; beyond that new ones are dropped, and counted."""
+BACKLOG_BYTES = 64 * 1024 * 1024
+"""And how many bytes these may have in all: large messages fill memory long before they are many."""
 
 Handle = Callable[[Any, Message, dict[str, str]], Awaitable[None]]
 
@@ -46,6 +47,7 @@ class TopicReader:
         *,
         group: str,
         concurrency: int,
+        backlog: int | None = None,
     ) -> None:
         self._client = client
         self._topic = topic
@@ -53,22 +55,31 @@ class TopicReader:
         self._handle = handle
         self._group = group
         self._listener: Listener | None = None
+        self._held = 0
         self._pool: Pool[Message] = Pool(
-            self._one, concurrency=concurrency, backlog=BACKLOG, name=f"roost-topic-{topic.subject}"
+            self._one,
+            concurrency=concurrency,
+            backlog=BACKLOG if backlog is None else backlog,
+            name=f"roost-topic-{topic.subject}",
         )
 
     def start(self) -> None:
         self._listener = self._client.listen(self._topic.template.wildcard, self._arrived, self._group)
 
     def _arrived(self, message: Message) -> None:
-        if not self._pool.put(message):
-            self._journal.record(
-                "dropped",
-                subject=message.subject,
-                reason=f"{BACKLOG} messages wait already (policy: drop the newest); raise the handler's concurrency",
-            )
+        size = len(message.data) + len(message.head)
+        if self._held + size <= BACKLOG_BYTES and self._pool.put(message):
+            self._held += size
+            return
+        self._journal.record(
+            "dropped",
+            subject=message.subject,
+            reason=f"{self._pool.waiting} messages with {self._held} bytes wait already (policy: drop the newest); "
+            "raise the handler's concurrency, or start more instances",
+        )
 
     async def _one(self, message: Message) -> None:
+        self._held -= len(message.data) + len(message.head)
         subject = message.subject
         parameters = self._topic.template.match(subject)
         if parameters is None:
@@ -83,11 +94,21 @@ class TopicReader:
             return
         try:
             await self._handle(value, message, parameters)
-        except Exception as error:
-            self._journal.record("handler_failed", subject=subject, reason=f"{type(error).__name__}: {error}")
-            log.debug("a handler of topic %s failed", self._topic.subject, exc_info=True)
-            return
-        self._journal.count(f"handled:{self._topic.subject}")
+        except asyncio.CancelledError as error:
+            current = asyncio.current_task()
+            if current is not None and current.cancelling():
+                raise
+            self._failed(subject, error)
+        except KeyboardInterrupt:
+            raise
+        except BaseException as error:
+            self._failed(subject, error)
+        else:
+            self._journal.count(f"handled:{self._topic.subject}")
+
+    def _failed(self, subject: str, error: BaseException) -> None:
+        traceback = None if isinstance(error, HandlerSignal) else error
+        self._journal.record("handler_failed", subject=subject, reason=described(error), error=traceback)
 
     @property
     def denied(self) -> str:
@@ -103,7 +124,8 @@ class TopicReader:
         if self._listener is not None:
             self._client.unlisten(self._listener)
         lost = await self._pool.close(grace_s)
-        if lost:
+        count = len(lost.waiting) + lost.running
+        if count:
             self._journal.record(
-                "dropped", subject=self._topic.subject, reason=f"{lost} unfinished at shutdown"
+                "dropped", subject=self._topic.subject, reason=f"{count} unfinished at shutdown", by=count
             )

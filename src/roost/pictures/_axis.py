@@ -74,7 +74,7 @@ def _label(at_s: float, step_s: float, span_s: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """How long something took, in the unit a person would choose: `850 µs`, `12 ms`, `1.84 s`, `2 min 5 s`."""
+    """How long something took, as a person would say it: `850 µs`, `12 ms`, `1.84 s`, `2 min 5 s`."""
     if seconds <= 0:
         return "0 s"
     if seconds < 0.9995e-3:

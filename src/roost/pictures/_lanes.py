@@ -1,7 +1,8 @@
 """From task histories to swim lanes: who ran what when, and what each task waited for. Pure.
 
-A *strand* is one attempt with what led to it (time in the queue, or backoff after a failure) and what ended it
-(a death). A lane holds the strands of one instance. Times here are seconds since the beginning of the picture.
+A *strand* is one attempt with what led to it (time in the queue, or backoff after a failure) and what ended
+it (a death). A lane holds the strands of one instance. Times here are seconds since the beginning of the
+picture.
 
 What a log says may be odd: clocks differ, a process died without a word, a number came from a stranger. Such
 values are clamped or completed here, in one place, so that drawing never meets an end before its start.
@@ -58,7 +59,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Strand:
-    """One attempt (or none, if a task never ran), the wait before it, the wait after it, and a death at its end."""
+    """One attempt (none if a task never ran), the waits before and after it, and a death at its end."""
 
     before: Wait | None = None
     bar: Bar | None = None
@@ -74,8 +75,7 @@ class Strand:
     @property
     def span(self) -> Span:
         """All of it, waits included."""
-        parts = [self.before and self.before.span, self.bar and self.bar.span, self.after and self.after.span]
-        spans = [one for one in parts if one is not None]
+        spans = [one.span for one in (self.before, self.bar, self.after) if one is not None]
         return Span(min(one.start for one in spans), max(one.end for one in spans))
 
 
@@ -126,8 +126,8 @@ class Scene:
 def scene(tasks: Sequence[TaskHistory], *, until_s: float | None = None) -> Scene:
     """Lanes in natural order of their names; what nobody began comes last.
 
-    The picture ends at the last thing known, or at `until_s` (seconds since 1970) if that is later: an open task
-    is drawn up to there.
+    The picture ends at the last thing known, or at `until_s` (seconds since 1970) if that is later: an open
+    task is drawn up to there.
     """
     moments = [_safe(moment) for task in tasks for moment in _moments(task)]
     began = min(moments, default=0.0)
@@ -197,7 +197,7 @@ def _strands(task: TaskHistory, began: float, ended: float) -> Iterable[tuple[st
 
 
 def _stop(attempt: Attempt, began: float, *, limit: float) -> float:
-    """When an attempt ended; one without a known end lasts until the next begins, or to the end of its task."""
+    """When an attempt ended; one without a known end lasts until the next, or to the end of its task."""
     start = _safe(attempt.started_s) - began
     return limit if attempt.ended_s is None else max(start, _safe(attempt.ended_s) - began)
 
@@ -207,7 +207,13 @@ def _kind(attempt: Attempt, task: TaskHistory, is_last: bool) -> Kind:
         return "dead" if is_last and task.status == "dead" else "failed"
     if attempt.result == "running" and task.status != "open":
         # Its task has ended without it: cancelled or out of time under its feet, or ended by another attempt.
-        return "cancelled" if task.status == "cancelled" else "dead" if task.status == "dead" and is_last else "lost"
+        return (
+            "cancelled"
+            if task.status == "cancelled"
+            else "dead"
+            if task.status == "dead" and is_last
+            else "lost"
+        )
     return attempt.result
 
 
@@ -219,28 +225,28 @@ def _safe(moment: float) -> float:
 def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which `digest-2` stands before `digest-10`."""
     parts = re.split(r"([0-9]{1,18})", name)
-    return tuple((1, int(one), "") if index % 2 else (0, 0, one.casefold()) for index, one in enumerate(parts))
+    return tuple(
+        (1, int(one), "") if index % 2 else (0, 0, one.casefold()) for index, one in enumerate(parts)
+    )
 
 
 # --- measuring --------------------------------------------------------------------------------------
 
 
 def pack(spans: Sequence[Span], *, gap: float, least: float, limit: int) -> list[int] | None:
-    """The row of each span such that none touches another: first come, lowest free row. None if over `limit` rows.
+    """The row of each span, such that none touches another: the lowest free one. None if over `limit` rows.
 
-    A span counts as at least `least` long (what a thin bar is drawn as), and `gap` is kept between two in a row.
+    A span counts as at least `least` long (what a thin bar is drawn as), and `gap` is kept between two in a
+    row.
     """
     rows: list[float] = []
     placed = [0] * len(spans)
     for index in sorted(range(len(spans)), key=lambda i: (spans[i].start, spans[i].end)):
         one = spans[index]
-        for row, free_from in enumerate(rows):
-            if free_from <= one.start:
-                break
-        else:
-            row = len(rows)
-            if row == limit:
-                return None
+        row = next((row for row, free_from in enumerate(rows) if free_from <= one.start), len(rows))
+        if row == limit:
+            return None
+        if row == len(rows):
             rows.append(0.0)
         rows[row] = one.start + max(one.length, least) + gap
         placed[index] = row

@@ -1,13 +1,13 @@
 """SVG as text: escaping, measuring, palette. Pure; knows nothing of what is drawn.
 
-The pictures stand on GitHub, in notebooks and in files on a disk. So a picture is one file that loads nothing and
-runs nothing; it paints its own ground, because a page's theme and `prefers-color-scheme` inside an image need not
-agree; its classes are scoped, because a notebook may put the SVG straight into its page; and text from a log is
-escaped before it gets here a second time.
+The pictures stand on GitHub, in notebooks and in files on a disk. So a picture is one file that loads
+nothing and runs nothing; it paints its own ground, because a page's theme and `prefers-color-scheme` inside
+an image need not agree; its classes are scoped, because a notebook may put the SVG straight into its page;
+and text from a log is escaped before it gets here a second time.
 
-Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people with any common colour vision
-can tell apart, darkened or lightened where text stands on them. Colour is never the only sign: what failed is
-also marked, what was lost is hatched, what is dead has a cross.
+Colours are those of Okabe and Ito (https://jfly.uni-koeln.de/color/), which people with any common colour
+vision can tell apart, darkened or lightened where text stands on them. Colour is never the only sign: what
+failed is also marked, what was lost is hatched, what is dead has a cross.
 """
 
 from __future__ import annotations
@@ -17,9 +17,7 @@ from html import escape
 
 from roost._text import clean
 
-FONT = (
-    'system-ui,-apple-system,"Segoe UI",Roboto,"Helvetica Neue","Noto Sans","Liberation Sans","DejaVu Sans",sans-serif'
-)
+FONT = 'system-ui,-apple-system,"Segoe UI",Roboto,"Noto Sans","DejaVu Sans",sans-serif'
 
 _NARROW = frozenset("iljftrI.,:;'|!()[]{}/\\ `·")
 _BROAD = frozenset("mwMWQGO@%&…—+=<>_")
@@ -48,6 +46,7 @@ _LIGHT = {
     ".stop": "stroke:#59636e",
     ".halo": "stroke:#fff",
     ".hatch": "stroke:#fff",
+    ".count": "stroke:#f4f6f8",
 }
 _DARK = {
     ".ground": "fill:#0f141a",
@@ -73,6 +72,7 @@ _DARK = {
     ".stop": "stroke:#9aa6b2",
     ".halo": "stroke:#0f141a",
     ".hatch": "stroke:#0f141a",
+    ".count": "stroke:#181f27",
 }
 _SHAPE = {
     "text": f"font-family:{FONT};font-size:11px;font-variant-numeric:tabular-nums",
@@ -80,6 +80,7 @@ _SHAPE = {
     ".summary": "font-size:12.5px",
     ".name": "font-size:12px;font-weight:600",
     ".label": "font-size:10.5px",
+    ".count": "paint-order:stroke;stroke-width:3px;stroke-linejoin:round",
     ".grid": "stroke-width:1",
     ".queued": "stroke-width:1.5;fill:none",
     ".backoff": "stroke-width:1.5;stroke-dasharray:3 3;fill:none",
@@ -98,7 +99,8 @@ def stylesheet(scope: str) -> str:
 
 def _rules(table: dict[str, str], scope: str) -> str:
     return "".join(
-        ",".join(f".{scope} {one}" for one in selector.split(",")) + f"{{{rule}}}" for selector, rule in table.items()
+        ",".join(f".{scope} {one}" for one in selector.split(",")) + f"{{{rule}}}"
+        for selector, rule in table.items()
     )
 
 
@@ -113,7 +115,7 @@ def number(value: float) -> str:
     return text[:-2] if text.endswith(".0") else text
 
 
-def tag(name: str, content: str | None = None, **attributes: str | float) -> str:
+def tag(name: str, content: str | None = None, /, **attributes: str | float) -> str:
     """An element. `content` is XML already; an underscore in an attribute's name is a hyphen."""
     parts = [name]
     for key, value in attributes.items():

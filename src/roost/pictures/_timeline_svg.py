@@ -1,15 +1,17 @@
 """A timeline as SVG: header, axis, one track per instance, legend.
 
-The layout is a single column of tracks below one time axis. Everything that may be long (names, errors) is cut to
-its room and repeated in full as a tooltip; the whole stands in `<desc>` for those who cannot see it.
+The layout is a single column of tracks below one time axis. Everything that may be long (names, errors) is
+cut to its room and repeated in full as a tooltip; the whole stands in `<desc>` for those who cannot see it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 from collections.abc import Callable
 from functools import partial
 
+from roost._text import clean
 from roost.pictures._axis import duration, ticks
 from roost.pictures._lanes import KINDS, Bar, Scene, Strand, peak, profile
 from roost.pictures._svg import fit, foreign, number, stylesheet, tag, width
@@ -23,6 +25,7 @@ _TOP = 106  # where the first track begins
 _ROW, _BAR = 17, 12
 _PAD = 6  # above and below the rows of a track
 _BAND, _MARKS = 34, 13  # heights of a profile and of the marks above it
+_MANY, _LOW_BAND, _LOW_PAD = 16, 18, 3  # beyond so many tracks, profiles are this low
 _LEAST, _SPACE = 36, 6  # height of a track, space between two
 _COLUMN = 2  # pixels that one column of a profile is wide
 _TOOLTIPS = 600  # bars that get one: beyond, the file would weigh more than it helps
@@ -41,15 +44,20 @@ class _Drawing:
         self.pixels = WIDTH - _EDGE - _RIGHT - self.left
         self.plan: Plan = plan(scene, extent=self.pixels, grain=PIXELS)
         self.shown: set[str] = set()  # what the legend must explain
+        low = len(self.plan.tracks) > _MANY
+        self.band, self.pad = (_LOW_BAND, _LOW_PAD) if low else (_BAND, _PAD)
         self.columns = self.pixels // _COLUMN
         self.scale = self._scale()
-        self.tooltips = sum(len(one.lane.strands) for one in self.plan.tracks if one.placed is not None) <= _TOOLTIPS
+        self.tooltips = (
+            sum(len(one.lane.strands) for one in self.plan.tracks if one.placed is not None) <= _TOOLTIPS
+        )
         key = repr((title, scene.began_s, scene.span_s, scene.counts))
         self.hatch = "roost-" + hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=4).hexdigest()
 
     def _scale(self) -> float:
         """What the full height of a profile stands for: the same for all, so that lanes can be compared."""
-        tops = [max(self._means(one, None), default=0.0) for one in self.plan.tracks if one.placed is None]
+        profiles = [one for one in self.plan.tracks if one.placed is None]
+        tops = [max(self._means(one, None), default=0.0) / one.instances for one in profiles]
         return max([*tops, 1e-9])
 
     def _means(self, track: Track, kind: str | None) -> list[float]:
@@ -66,10 +74,12 @@ class _Drawing:
         body: list[str] = []
         rows: list[tuple[float, Callable[[float], list[str]]]] = []
         if not self.plan.waits:
-            rows.append((_PAD * 2 + _MARKS + _BAND, self._waiting))
-        rows += [(_height(track), partial(self._track, track)) for track in self.plan.tracks]
+            rows.append((self._high, self._waiting))
+        rows += [(self._height(track), partial(self._track, track)) for track in self.plan.tracks]
         for height, paint in rows:
-            grounds.append(tag("rect", class_="track", x=self.left, y=y, width=self.pixels, height=height, rx=4))
+            grounds.append(
+                tag("rect", class_="track", x=self.left, y=y, width=self.pixels, height=height, rx=4)
+            )
             body += paint(y)
             y += round(height) + _SPACE
         legend, height = self._legend(y + 10) if rows else ([], 0.0)
@@ -120,7 +130,7 @@ class _Drawing:
     def _description(self) -> str:
         lines = [f"{counted(len(self.scene.lanes), 'lane')} over {duration(self.scene.span_s)}."]
         for track in self.plan.tracks[:20]:
-            lines.append(f"{name(track)}: {work(track.lane, self.scene.span_s)} ({tally(track.lane)}).")
+            lines.append(f"{name(track)}: {work(track.lane, self.scene.span_s, instances=track.instances)} ({tally(track.lane)}).")
         return foreign(" ".join(lines), 4000)
 
     def _header(self) -> list[str]:
@@ -146,46 +156,28 @@ class _Drawing:
     def _gutter(self, top: float, title: str, text: str, height: float, full: str = "") -> list[str]:
         room = self.left - _EDGE - 12
         middle = top + min(height, 60) / 2
-        label = tag("text", foreign(fit(title, room, 12, bold=True)), class_="ink name", x=_EDGE, y=middle - 3)
+        label = tag(
+            "text", foreign(fit(title, room, 12, bold=True)), class_="ink name", x=_EDGE, y=middle - 3
+        )
         if full:
             label = tag("g", tag("title", foreign(full, 400)) + label)
-        return [label, tag("text", foreign(fit(text, room, 10.5)), class_="muted label", x=_EDGE, y=middle + 12)]
+        return [
+            label,
+            tag("text", foreign(fit(text, room, 10.5)), class_="muted label", x=_EDGE, y=middle + 12),
+        ]
 
     def _legend(self, top: float) -> tuple[list[str], float]:
-        """Only what the picture holds; at its right the moment at which the axis begins."""
-        entries: list[tuple[str, list[str]]] = []
-        for kind, text in (
-            ("done", "done"),
-            ("running", "running"),
-            ("cancelled", "cancelled"),
-            ("failed", "failed, tried again"),
-            ("lost", "lost: the process died"),
-            ("dead", "dead letter"),
-        ):
-            if kind in self.shown:
-                entries.append((text, [*self._box(kind, 0, 0, 14), *(_cross(7, 6) if kind == "dead" else [])]))
-        if "cross" in self.shown and "dead" not in self.shown:
-            entries.append(("dead letter", _cross(7, 6)))
-        if "stop" in self.shown and "cancelled" not in self.shown:
-            entries.append(("cancelled", _stop(7, 6)))
-        if "retry" in self.shown:
-            entries.append(("another attempt", [_arrow(4, 6)]))
-        if "queued" in self.shown:
-            entries.append(("in the queue", [tag("path", class_="queued", d="M0 6H15")]))
-        if "backoff" in self.shown:
-            entries.append(("backing off", [tag("path", class_="backoff", d="M0 6H15")]))
-        if "queue" in self.shown:
-            entries.append(("in the queue", [tag("rect", class_="queue", y=0, width=14, height=12, rx=2)]))
-        if "again" in self.shown:
-            entries.append(("backing off", [tag("rect", class_="again", y=0, width=14, height=12, rx=2)]))
+        """Only what the picture holds, then notes on how to read it."""
         parts: list[str] = []
         x, y = float(_EDGE), top
-        for text, drawing in entries:
-            needed = 20 + width(text, 11) + 16
+        for sign, text, long, drawing in self._signs():
+            needed = long + 6 + width(text, 11) + 16
+            if sign not in self.shown:
+                continue
             if x + needed > WIDTH - _EDGE and x > _EDGE:
                 x, y = float(_EDGE), y + 20
-            parts.append(tag("g", "".join(drawing), transform=f"translate({number(x)} {number(y)})"))
-            parts.append(tag("text", text, class_="muted", x=x + 20, y=y + 10))
+            parts.append(tag("g", drawing, transform=f"translate({number(x)} {number(y)})"))
+            parts.append(tag("text", text, class_="muted", x=x + long + 6, y=y + 10))
             x += needed
         y += 20
         for line in self._notes():
@@ -193,20 +185,48 @@ class _Drawing:
             y += 16
         return parts, y - top
 
+    def _signs(self) -> list[tuple[str, str, float, str]]:
+        """What a legend may explain: name, meaning, width and drawing of each sign."""
+        box = {kind: "".join(self._box(kind, 0, 0, 14)) for kind in KINDS if kind in self.shown}
+        return [
+            ("done", "done", 14, box.get("done", "")),
+            ("running", "running", 14, box.get("running", "")),
+            ("failed", "failed, tried again", 14, box.get("failed", "")),
+            ("lost", "lost: its process died", 14, box.get("lost", "")),
+            ("dead", "failed for good", 14, box.get("dead", "")),
+            ("cross", "dead letter", 8, "".join(_cross(4, 6))),
+            ("cancelled", "cut off", 14, box.get("cancelled", "")),
+            ("stop", "cancelled", 3, "".join(_stop(1.5, 6))),
+            ("retry", "another attempt", 5, _arrow(5, 6)),
+            ("queued", "in the queue", 15, tag("path", class_="queued", d="M.8 3v6M0 6H15")),
+            ("queue", "in the queue", 14, tag("rect", class_="queue", width=14, height=12, rx=2)),
+            ("backoff", "backing off", 15, tag("path", class_="backoff", d="M0 6H15")),
+            ("again", "backing off", 14, tag("rect", class_="again", width=14, height=12, rx=2)),
+        ]
+
     def _notes(self) -> list[str]:
-        notes = []
+        notes = [f"Began {began(self.scene.began_s)}."]
         if any(one.placed is None for one in self.plan.tracks):
             top = f"{self.scale:.0f}" if self.scale >= 9.5 else f"{self.scale:.1f}".removesuffix(".0")
-            notes.append(
-                f"Shaded profile: more attempts than fit as bars. Its height is how many ran at once; all of it is {top}."
+            notes[0] += (
+                " A profile stands for more attempts than fit as bars;"
+                f" its height is how many ran at once in an instance, at most {top}."
             )
-        return [*notes, began(self.scene.began_s)]
+        return notes
 
     # --- tracks -------------------------------------------------------------------------------------
 
+    @property
+    def _high(self) -> float:
+        """The height of a track that holds a profile."""
+        return self.pad * 2 + _MARKS + self.band
+
+    def _height(self, track: Track) -> float:
+        return self._high if track.placed is None else max(_LEAST, track.rows * _ROW + 2 * _PAD)
+
     def _track(self, track: Track, top: float) -> list[str]:
-        height = _height(track)
-        parts = self._gutter(top, name(track), work(track.lane, self.scene.span_s), height, track.lane.name)
+        height = self._height(track)
+        parts = self._gutter(top, name(track), work(track.lane, self.scene.span_s, instances=track.instances), height, track.lane.name)
         if track.placed is None:
             return parts + self._profile(track, top)
         rows = track.rows * _ROW
@@ -252,15 +272,17 @@ class _Drawing:
         if bar.number > 1:
             parts.append(_arrow(start, y + _BAR / 2))
             self.shown.add("retry")
-        label = f"{bar.task.name} {bar.task.id}"
-        if bar.number > 1:
-            label = f"attempt {bar.number}, {label}"
-        text = fit(label, long - 14, 10.5) if long > 40 else ""
-        if text and bar.kind != "lost":
-            parts.append(tag("text", foreign(text), class_=f"label on-{bar.kind}", x=start + 7, y=y + _BAR - 2.4))
+        text = _caption(bar, long - 14) if self.plan.waits and bar.kind != "lost" else ""
+        if text:
+            parts.append(
+                tag("text", foreign(text), class_=f"label on-{bar.kind}", x=start + 7, y=y + _BAR - 2.4)
+            )
         if not self.tooltips:
             return parts
-        about = f"{label}: {bar.kind} after {duration(bar.span.length)}{' – ' + bar.error if bar.error else ''}"
+        label = f"{bar.task.name} {bar.task.id}{f', attempt {bar.number}' if bar.number > 1 else ''}"
+        about = (
+            f"{label}: {bar.kind} after {duration(bar.span.length)}{' – ' + bar.error if bar.error else ''}"
+        )
         return [tag("g", tag("title", foreign(about, 300)) + "".join(parts))]
 
     def _box(self, kind: str, x: float, y: float, long: float) -> list[str]:
@@ -275,7 +297,7 @@ class _Drawing:
     # --- profiles -----------------------------------------------------------------------------------
 
     def _profile(self, track: Track, top: float) -> list[str]:
-        base = top + _PAD + _MARKS + _BAND
+        base = top + self.pad + _MARKS + self.band
         floor = [0.0] * self.columns
         parts = []
         for kind in KINDS:
@@ -284,17 +306,16 @@ class _Drawing:
                 continue
             self.shown.add(kind)
             ceiling = [low + mean for low, mean in zip(floor, means, strict=True)]
-            area = self._area(floor, ceiling, base, self.scale)
+            area = self._area(floor, ceiling, base, self.band / self.scale / track.instances)
             parts.append(tag("path", class_=kind, d=area))
             if kind == "lost":
                 parts.append(tag("path", fill=f"url(#{self.hatch})", d=area))
             floor = ceiling
-        return parts + self._marks(track, top + _PAD + 5)
+        return parts + self._marks(track, top + self.pad + 5)
 
-    def _area(self, low: list[float], high: list[float], base: float, scale: float) -> str:
+    def _area(self, low: list[float], high: list[float], base: float, per: float) -> str:
         """Filled steps between two profiles. Columns where they are equal are left out."""
         pieces, column = [], 0
-        per = _BAND / scale
         while column < self.columns:
             if high[column] - low[column] <= 1e-9:
                 column += 1
@@ -324,7 +345,7 @@ class _Drawing:
             for x, count in _clusters([self.x(one) for one in strands]):
                 parts += draw_mark(x, y)
                 if count > 1:
-                    parts.append(tag("text", f"×{count:,}", class_="muted label", x=x + 7, y=y + 4))
+                    parts.append(tag("text", f"×{count:,}", class_="muted label count", x=x + 7, y=y + 4))
         return parts
 
     def _waiting(self, top: float) -> list[str]:
@@ -332,8 +353,8 @@ class _Drawing:
         queued, again = self.scene.waits("queued"), self.scene.waits("backoff")
         most = peak([*queued, *again])
         text = f"at most {counted(most, 'task')}"
-        parts = self._gutter(top, "waiting", text, _PAD * 2 + _MARKS + _BAND)
-        base = top + _PAD + _MARKS + _BAND
+        parts = self._gutter(top, "waiting", text, self._high)
+        base = top + self.pad + _MARKS + self.band
         first = profile(queued, columns=self.columns, span_s=self.scene.span_s)
         second = profile(again, columns=self.columns, span_s=self.scene.span_s)
         both = [a + b for a, b in zip(first, second, strict=True)]
@@ -341,10 +362,10 @@ class _Drawing:
         for low, high, kind in (([0.0] * self.columns, first, "queue"), (first, both, "again")):
             if any(b - a > 1e-9 for a, b in zip(low, high, strict=True)):
                 self.shown.add(kind)
-                parts.append(tag("path", class_=kind, d=self._area(low, high, base, scale)))
+                parts.append(tag("path", class_=kind, d=self._area(low, high, base, self.band / scale)))
         for lane in self.scene.lanes:
             if not lane.name:
-                parts += self._marks(Track(lane=lane, placed=None), top + _PAD + 5)
+                parts += self._marks(Track(lane=lane, placed=None), top + self.pad + 5)
         return parts
 
 
@@ -352,13 +373,17 @@ def _gutter(scene: Scene) -> int:
     """Room for the names of lanes: as much as they need, within reason."""
     needed = [width(lane.name, 12, bold=True) for lane in scene.lanes]
     needed += [width(work(lane, scene.span_s), 10.5) for lane in scene.lanes]
-    return round(min(max([*needed, 96.0]), 190.0))
+    return math.ceil(min(max([*needed, 96.0]), 190.0))
 
 
-def _height(track: Track) -> float:
-    if track.placed is None:
-        return _PAD * 2 + _MARKS + _BAND
-    return max(_LEAST, track.rows * _ROW + 2 * _PAD)
+def _caption(bar: Bar, room: float) -> str:
+    """The most telling text that fits into a bar whole; empty if none does."""
+    again = f"attempt {bar.number}" if bar.number > 1 else ""
+    task = clean(f"{bar.task.name} {bar.task.id}", 400)
+    for text in (f"{task}, {again}" if again else "", task, clean(bar.task.id, 400), again, str(bar.number)):
+        if text and (again or text != str(bar.number)) and width(text, 10.5) <= room:
+            return text
+    return ""
 
 
 def _clusters(places: list[float]) -> list[tuple[float, int]]:

@@ -1,7 +1,7 @@
 """A timeline in characters, for terminals, logs and readers of `text/plain`.
 
-The same lanes and the same choice between bars and profiles as in the SVG, only coarser: one column of characters
-is what a dozen pixels are there. No colour: it goes through pipes and into files.
+The same lanes and the same choice between bars and profiles as in the SVG, only coarser: one column of
+characters is what a dozen pixels are there. No colour: it goes through pipes and into files.
 """
 
 from __future__ import annotations
@@ -15,7 +15,14 @@ from roost.pictures._lanes import Kind, Scene, Span, Strand, peak, profile
 from roost.pictures._tracks import CHARACTERS, Track, plan
 from roost.pictures._words import began, counted, name, summary, work
 
-_SOLID: dict[Kind, str] = {"done": "█", "running": "▓", "cancelled": "▓", "failed": "▒", "dead": "▒", "lost": "░"}
+_SOLID: dict[Kind, str] = {
+    "done": "█",
+    "running": "▓",
+    "cancelled": "▓",
+    "failed": "▒",
+    "dead": "▒",
+    "lost": "░",
+}
 _LINE = {"queued": "─", "backoff": "╌"}
 _STEPS = " ▁▂▃▄▅▆▇█"
 _DEAD, _CANCELLED, _FAILED, _LOST = "×", "|", "!", "?"
@@ -73,14 +80,14 @@ class _Page:
         lines = [] if self.plan.waits else self._waiting()
         for track in self.plan.tracks:
             rows = self._profile(track) if track.placed is None else self._bars(track)
-            lines += self._beside(name(track), rows, work(track.lane, self.scene.span_s))
+            lines += self._beside(name(track), rows, work(track.lane, self.scene.span_s, instances=track.instances))
         return lines
 
     def legend(self) -> list[str]:
         parts = [f"{sign} {meaning}" for sign, meaning in _MEANING.items() if sign in self.used]
         if any(one.placed is None for one in self.plan.tracks):
             parts.insert(0, "▁▄█ attempts at once, many to a column")
-        return _flowed([*parts, began(self.scene.began_s)], self.width)
+        return _flowed([*parts, f"began {began(self.scene.began_s)}"], self.width)
 
     def _beside(self, title: str, rows: list[str], text: str) -> list[str]:
         label = shorten(clean(title), self.left - 2)
@@ -150,7 +157,8 @@ class _Page:
 def cells(text: str) -> int:
     """How many columns of a terminal a text takes."""
     return sum(
-        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1 for one in text
+        0 if unicodedata.combining(one) else 2 if unicodedata.east_asian_width(one) in "WF" else 1
+        for one in text
     )
 
 

@@ -1,8 +1,8 @@
 """How each lane is drawn: as bars where they fit, as a profile where there are more bars than room. Pure.
 
-5,000 bars on 700 pixels are a solid block that shows nothing and weighs a megabyte. A lane whose bars cannot be
-kept apart in a few rows becomes a profile: how many ran at once, column by column. Which form a lane has is said in
-the picture, and what is rare (a failure, a death) keeps a mark of its own in either.
+5,000 bars on 700 pixels are a solid block that shows nothing and weighs a megabyte. A lane whose bars
+cannot be kept apart in a few rows becomes a profile: how many ran at once, column by column. Which form a
+lane has is said in the picture, and what is rare (a failure, a death) keeps a mark of its own in either.
 """
 
 from __future__ import annotations
@@ -23,14 +23,22 @@ class Grain:
     least: float  # the thinnest bar that can still be seen
     gap: float  # kept between two bars of a row
     cross: float  # what a cross after a bar takes
+    arrow: float  # what the sign of a further attempt takes before its bar
     rows_with_waits: tuple[int, int]  # rows of one lane, of all lanes, while each task shows its own waiting
     rows: tuple[tuple[int, int], ...]  # the same without, in the order they are tried
 
 
 PIXELS = Grain(
-    least=2.5, gap=1.5, cross=13.0, rows_with_waits=(8, 26), rows=((8, 60), (5, 60), (3, 60), (2, 80), (1, 80))
+    least=2.5,
+    gap=1.5,
+    cross=13.0,
+    arrow=5.0,
+    rows_with_waits=(8, 26),
+    rows=((8, 60), (5, 60), (3, 60), (2, 80), (1, 80)),
 )
-CHARACTERS = Grain(least=1, gap=1, cross=1, rows_with_waits=(6, 24), rows=((4, 24), (2, 24), (1, 40)))
+CHARACTERS = Grain(
+    least=1, gap=1, cross=1, arrow=0, rows_with_waits=(6, 24), rows=((4, 24), (2, 24), (1, 40))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +109,8 @@ def _drawn(strand: Strand, per_s: float, grain: Grain, *, waits: bool) -> Span:
     """Where a strand is drawn, in the unit of the grain."""
     whole = strand.span if waits or strand.bar is None else strand.bar.span
     start, end = whole.start * per_s, whole.end * per_s
+    if strand.bar is not None and strand.bar.number > 1:
+        start = min(start, strand.bar.span.start * per_s - grain.arrow)
     ended = strand.ended
     if ended is not None:
         begun = strand.bar.span.start * per_s if strand.bar is not None else start

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime, timedelta, timezone
+from datetime import UTC, datetime, timedelta
 
 from roost.pictures._axis import duration
 from roost.pictures._lanes import Counts, Lane, busy
@@ -26,9 +26,9 @@ def summary(counts: Counts) -> list[str]:
 
 
 def began(began_s: float) -> str:
-    """The moment in UTC that stands at 0 on the axis."""
-    moment = datetime(1970, 1, 1, tzinfo=timezone.utc) + timedelta(seconds=int(began_s))
-    return f"0 is {moment:%Y-%m-%d %H:%M:%S} UTC"
+    """The moment that stands at 0 on the axis."""
+    moment = datetime(1970, 1, 1, tzinfo=UTC) + timedelta(seconds=int(began_s))
+    return f"{moment:%Y-%m-%d %H:%M:%S} UTC"
 
 
 def name(track: Track) -> str:
@@ -37,9 +37,11 @@ def name(track: Track) -> str:
     return track.lane.name or "not begun"
 
 
-def work(lane: Lane, span_s: float) -> str:
-    """How much a lane did: "206 attempts, busy 97 %"."""
+def work(lane: Lane, span_s: float, *, instances: int = 1) -> str:
+    """How much a lane did: "206 attempts, busy 97 %". Of several instances together only the attempts."""
     bars = lane.bars
+    if instances > 1:
+        return counted(len(bars), "attempt")
     if not bars:
         return counted(len(lane.strands), "task")
     share = busy([one.span for one in bars], span_s)

@@ -1,7 +1,7 @@
 """The timeline of tasks: which instance did what when, what waited, what failed, what died.
 
-A table of outcomes says *that* a run took nine seconds. The lanes show *why*: one worker idle, a backoff in the
-middle, a process that died with two tasks in its hands.
+A table of outcomes says *that* a run took nine seconds. The lanes show *why*: one worker idle, a backoff in
+the middle, a process that died with two tasks in its hands.
 """
 
 from __future__ import annotations

@@ -13,12 +13,23 @@ import random
 from collections.abc import Callable
 from typing import Any
 
+from roost._text import clean, redact
 from roost.agent import Agent
 from roost.bus import connect
-from roost.errors import ConnectError, Disconnected, JetStreamError, NoResponders, NotConnected, RequestTimeout
+from roost.errors import (
+    ConnectError,
+    Disconnected,
+    JetStreamError,
+    NoResponders,
+    NotConnected,
+    RequestTimeout,
+)
 from roost.instance import Instance
 from roost.runtime.words import Word
+from roost.settings import resolve
 
+SAY_S = 1.0
+"""Seconds without a connection after which that is told; what is wrong is known after five."""
 RETRY_BASE_S = 0.25
 RETRY_CAP_S = 5.0
 
@@ -85,10 +96,14 @@ async def serve(
     ConnectError (refused credentials), ConfigMismatch, StreamMissing, PermissionDenied.
     """
     name = os.environ.get("ROOST_INSTANCE") or agent.name
+    servers = clean(redact(", ".join(resolve(url, namespace=namespace).servers)))
+    early = Word("waiting", name, f"no connection to {servers} yet")
+    soon = asyncio.get_running_loop().call_later(SAY_S, tell, early)
     for attempt in itertools.count():
         ready = False
         try:
             async with connect(url, namespace=namespace, name=name) as bus:
+                soon.cancel()
                 async with agent.serve(bus, grace_s=0) as instance:
                     ready = True
                     tell(Word("ready", instance.name))
@@ -99,6 +114,8 @@ async def serve(
             if ready or not _passes(error):
                 raise
             tell(Word("waiting", name, str(error)))
+        finally:
+            soon.cancel()
         await asyncio.sleep(min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempt, 10)) * (0.5 + 0.5 * random.random()))
 
 

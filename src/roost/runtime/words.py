@@ -32,7 +32,9 @@ class Word:
     def encode(self) -> bytes:
         shown = {"kind": self.kind, "name": self.name, "text": clean(self.text, TEXT_LIMIT)}
         line = json.dumps(shown, ensure_ascii=False).encode()
-        return (line if len(line) < LINE_LIMIT else json.dumps({**shown, "text": clean(self.text, 300)}).encode()) + b"\n"
+        if len(line) >= LINE_LIMIT:  # characters of several bytes
+            line = json.dumps({**shown, "text": clean(self.text, TEXT_LIMIT // 5)}, ensure_ascii=False).encode()
+        return line + b"\n"
 
     @classmethod
     def decode(cls, line: bytes) -> Word | None:

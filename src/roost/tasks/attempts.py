@@ -8,20 +8,32 @@ attempts + 1 times (its very first run left no note), and a delivery that ran no
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable
 
 from roost.tasks.history import Attempt
 from roost.tasks.records import AttemptRecord, ErrorRecord, NoteRecord
 
+HISTORY_BYTES = 128 * 1024
+"""Of attempts in one outcome: a retry policy of thousands of attempts must not make it unreadable."""
+ALWAYS_KEPT = 20
+"""So many attempts are never measured: an error's text is at most 1,000 characters, 4 KB."""
 LOST = "its process died or fell silent before it reported"
 
 
 def past_attempts(notes: Iterable[NoteRecord]) -> list[AttemptRecord]:
-    """The attempts that the newest note of each number tells of, in order."""
+    """The attempts that the newest note of each number tells of, in order; `notes` are in log order.
+
+    An attempt whose worker was told to stop and handed it back is none: it did not fail.
+    """
     newest: dict[int, NoteRecord] = {}
     for note in notes:
         k = note["k"]
-        if k > 0 and (k not in newest or note["event"] == "failed"):
+        if k in newest and newest[k]["event"] == "failed":
+            continue
+        if note["event"] == "returned":
+            newest.pop(k, None)
+        elif k > 0:
             newest[k] = note
     past: list[AttemptRecord] = []
     for k, note in sorted(newest.items()):
@@ -33,6 +45,18 @@ def past_attempts(notes: Iterable[NoteRecord]) -> list[AttemptRecord]:
             attempt["lost"] = True
         past.append(attempt)
     return past
+
+
+def bounded(attempts: list[AttemptRecord]) -> list[AttemptRecord]:
+    """The newest attempts that fit into an outcome; their numbers tell how many there were."""
+    if len(attempts) <= ALWAYS_KEPT:
+        return attempts
+    left = HISTORY_BYTES
+    for at in range(len(attempts) - 1, -1, -1):
+        left -= len(json.dumps(attempts[at], ensure_ascii=False).encode("utf-8", "replace"))
+        if left < 0:
+            return attempts[at + 1 :]
+    return attempts
 
 
 def next_number(past: list[AttemptRecord]) -> int:

@@ -11,10 +11,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from roost import _json
 from roost.errors import ConfigError, InvalidMessage
+from roost.observe import Trace
 from roost.tasks.log import Log, chunks
 from roost.tasks.outcome import DeadLetter, letter_of
 from roost.tasks.records import DeadIndex, Ref, encode_dead_index, end_codec
+from roost.tasks.submit import Item, Stored, Submitter
 
 PAGE = 250
 
@@ -88,6 +91,27 @@ async def note_replay(tasks: Log, letter: DeadLetter, replay: Ref) -> None:
         return
     index: DeadIndex = {"reason": letter.reason, "replays": [*letter.replays, replay.id]}
     await tasks.link.jetstream.publish(tasks.subjects.dead(letter.ref), encode_dead_index(index))
+
+
+async def replay_raw(log: Log, ref: Ref, payload: bytes | None = None, *, timeout_s: float = 10.0) -> Stored:
+    """Submit a dead letter's work again without its contract, as it was or with another JSON payload.
+
+    Only that the payload is proper JSON can be checked here; one that does not fit its model becomes a dead
+    letter at the worker. Raises ConfigError when there is no such letter, InvalidMessage; else as `submit`.
+    """
+    letter = await find_dead(log, ref)
+    target = replay_ref(letter)
+    data = letter.input
+    if payload is not None:
+        data = payload.strip()
+        try:
+            _json.parse(data)
+        except _json.BadJson as error:
+            reason = str(error)
+            raise InvalidMessage(subject=log.subjects.task(target), field=error.field, reason=reason) from error
+    stored = await Submitter(log).submit(Item(target, data, Trace.new().header), timeout_s=timeout_s)
+    await note_replay(log, letter, target)
+    return stored
 
 
 def _replays(data: bytes) -> list[str]:

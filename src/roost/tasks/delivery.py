@@ -21,6 +21,7 @@ class Delivery:
         "delivered",
         "expired",
         "message",
+        "noted",
         "ref",
         "reply",
         "seq",
@@ -40,6 +41,7 @@ class Delivery:
         self.stored_s = stored_s  # server time, seconds since 1970
         self.attempt = 0
         self.token = ""
+        self.noted = False  # a note says that this attempt has started
         self.begun = 0.0  # loop time
         self.deadline: float | None = None  # loop time at which the attempt is ended
         self.expired = False  # it was ended for that

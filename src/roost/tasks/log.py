@@ -45,7 +45,7 @@ class Log:
         self.subjects = Subjects(namespace)
         self.stream = self.subjects.stream
         self.journal = journal
-        self._offset_s = 0.0
+        self._offset_s = time.time() - time.monotonic()
         self._ready = False
         self._lock = asyncio.Lock()
         self._fill_at = 0.0
@@ -54,8 +54,8 @@ class Log:
         self._filling: asyncio.Task[Any] | None = None
 
     def now_s(self) -> float:
-        """Server time: deadlines hold although this machine's clock is wrong."""
-        return time.time() + self._offset_s
+        """Server time: deadlines hold although this machine's clock is wrong, or is set while this runs."""
+        return time.monotonic() + self._offset_s
 
     async def ensure(self) -> None:
         """Raises ConfigMismatch; StreamMissing when it is not there and this user may not create it."""
@@ -88,9 +88,9 @@ class Log:
 
     async def _stream_info(self) -> Any:
         """Stream information; also sets the clock and the fill level by it."""
-        asked = time.time()
+        asked = time.monotonic()
         info = await self.link.jetstream.call(f"STREAM.INFO.{self.stream}")
-        answered = time.time()
+        answered = time.monotonic()
         stamp = info.get("ts")
         if stamp:
             self._offset_s = parse_time(stamp) - (asked + answered) / 2
@@ -120,13 +120,18 @@ class Log:
             raise ConfigMismatch(f"consumer {durable} of stream {self.stream}", found)
         return durable, parse_time(info["created"])
 
-    def check_room(self) -> None:
-        """Raise StoreFull above 80 % of the stream's `max_bytes`, as last known (at most a second or so ago)."""
+    def check_room(self, size: int) -> None:
+        """Raise StoreFull above 80 % of the stream's `max_bytes`, else count on `size` bytes more.
+
+        The fill level is that of a second ago at most, plus what was submitted here since then: a large
+        fan-out would otherwise write the reserve full before the next look.
+        """
         loop = asyncio.get_running_loop()
         if loop.time() - self._fill_at > FILL_INTERVAL_S and self._filling is None:
             self._filling = loop.create_task(self._refill(), name="roost-fill-level")
-        if 0 < self._limit and self._used >= RESERVE * self._limit:
+        if self._limit > 0 and self._used >= RESERVE * self._limit:
             raise StoreFull(stream=self.stream, used=self._used, limit=self._limit)
+        self._used += size
 
     async def _refill(self) -> None:
         try:
@@ -177,22 +182,31 @@ class Log:
         records: list[Record] = []
         seq = start_seq
         while True:
-            query = {"seq": seq, "next_by_subj": pattern, "batch": batch}
-            page = await self.link.jetstream.read(self.stream, query)
-            records += [_record(message) for message in page]
-            if len(page) < batch:
+            page = await self.page({"seq": seq, "next_by_subj": pattern, "batch": batch})
+            if not page:  # a short page is no end: the server may cut one for its size
                 return records
+            records += page
             seq = records[-1].seq + 1
+
+    async def page(self, query: dict[str, Any]) -> list[Record]:
+        """The records that one batched direct get returns."""
+        return [_record(message) for message in await self.link.jetstream.read(self.stream, query)]
 
 
 def _record(message: Message) -> Record:
-    headers = message.headers
+    """The server writes its headers behind those of the publisher, who may have used the same names."""
+    head = message.head.decode("utf-8", "replace")
     return Record(
-        headers["Nats-Subject"],
-        int(headers["Nats-Sequence"]),
+        _last_header(head, "Nats-Subject"),
+        int(_last_header(head, "Nats-Sequence")),
         message.data,
-        headers["Nats-Time-Stamp"],
+        _last_header(head, "Nats-Time-Stamp"),
     )
+
+
+def _last_header(head: str, name: str) -> str:
+    begin = head.rindex(f"\r\n{name}:") + len(name) + 3
+    return head[begin : head.index("\r\n", begin)].strip()
 
 
 def parse_time(stamp: str) -> float:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Generic, TypeAlias
 
 from typing_extensions import TypeVar
@@ -46,6 +46,7 @@ class Done(Generic[O]):
     value: O
     key: str = ""
     history: tuple[Attempt, ...] = field(default=(), repr=False)
+    index: int = -1  # of the item in a fan-out
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,7 @@ class Dead:
 
     letter: DeadLetter
     key: str = ""
+    index: int = -1  # of the item in a fan-out
 
     @property
     def history(self) -> tuple[Attempt, ...]:
@@ -70,6 +72,7 @@ class Cancelled:
     reason: str = ""
     key: str = ""
     history: tuple[Attempt, ...] = field(default=(), repr=False)
+    index: int = -1  # of the item in a fan-out
 
 
 Outcome: TypeAlias = Done[O] | Dead | Cancelled
@@ -94,7 +97,7 @@ def letter_of(end: Any, ref: Ref, record: Record) -> DeadLetter:
     attempts = end["attempts"]
     return DeadLetter(
         reason=end["reason"],
-        attempts=len(attempts),
+        attempts=max(len(attempts), attempts[-1]["k"]) if attempts else 0,
         error=describe(attempts[-1]) if attempts else "",
         history=tuple(as_history(attempt) for attempt in attempts),
         run=ref.run,
@@ -102,6 +105,11 @@ def letter_of(end: Any, ref: Ref, record: Record) -> DeadLetter:
         id=ref.id,
         died_s=record.stored_s,
     )
+
+
+def placed(outcome: Outcome[O], index: int) -> Outcome[O]:
+    """The outcome with its item's place in a fan-out."""
+    return replace(outcome, index=index)
 
 
 def value_of(outcome: Outcome[O], ref: Ref) -> O:

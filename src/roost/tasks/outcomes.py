@@ -11,12 +11,15 @@ import asyncio
 import logging
 import random
 
-from roost.errors import JetStreamError, RoostError
+from roost.errors import JetStreamError, RoostError, TooLarge
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
 from roost.tasks.records import NoteRecord, Ref, encode_dead_index, encode_note
 from roost.transport.headers import block
 from roost.transport.jetstream import STORE_FULL, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_PENDING
+
+MESSAGE_TOO_LARGE = 10054
+"""nats-server: the stream's `max_msg_size` is less than this record."""
 
 log = logging.getLogger("roost.tasks")
 
@@ -33,6 +36,10 @@ class HandBack(Exception):
         super().__init__(reason)
 
 
+class Unstorable(Exception):
+    """The server will never take this record: it is too large."""
+
+
 class OutcomeWriter:
     """Stores `end`, `dead` and `note` records of one log."""
 
@@ -44,18 +51,19 @@ class OutcomeWriter:
 
         Repeats through timeouts and disconnects for as long as it takes (the delivery is kept by
         heartbeats meanwhile, and by its redelivery if this process dies). Raises HandBack when the
-        store is full.
+        store is full, Unstorable when the record is too large.
         """
         subjects, journal = self._log.subjects, self._log.journal
         subject = subjects.end(delivery.ref)
-        head = (
-            "NATS/1.0\r\n"
-            f"Nats-Expected-Last-Subject-Sequence:{delivery.seq}\r\n"
-            f"Nats-Expected-Last-Subject-Sequence-Subject:{subjects.guard(delivery.ref)}\r\n"
-            f"traceparent:{delivery.trace}\r\n\r\n"
-        ).encode()
+        newest = delivery.seq
         tries = 0
         while True:
+            head = (
+                "NATS/1.0\r\n"
+                f"Nats-Expected-Last-Subject-Sequence:{newest}\r\n"
+                f"Nats-Expected-Last-Subject-Sequence-Subject:{subjects.guard(delivery.ref)}\r\n"
+                f"traceparent:{delivery.trace}\r\n\r\n"
+            ).encode()
             try:
                 await self._log.link.jetstream.publish(subject, data, head)
                 break
@@ -63,8 +71,21 @@ class OutcomeWriter:
                 if error.err_code == WRONG_LAST_SEQUENCE:
                     there = await self._existing(subject)
                     if there is None:
-                        journal.record("outcome_of_gone_task", subject=subject, reason="its run was removed")
-                        return False
+                        junk = await self._foreign(delivery)
+                        if junk is None:
+                            journal.record(
+                                "outcome_of_gone_task", subject=subject, reason="its run was removed"
+                            )
+                            return False
+                        if junk.seq == newest:  # not that one: what was refused is not to be seen yet
+                            await _pause(tries)
+                            tries += 1
+                        elif junk.seq > delivery.seq:
+                            journal.record(
+                                "foreign_record", subject=junk.subject, reason="no record of a task"
+                            )
+                        newest = junk.seq
+                        continue
                     if not _has_token(there.data, delivery.token):
                         journal.record(
                             "outcome_lost_race",
@@ -75,12 +96,16 @@ class OutcomeWriter:
                         await self.complete(delivery.ref, there)
                         return False
                     break
+                if error.err_code == MESSAGE_TOO_LARGE:
+                    raise Unstorable(f"{len(data)} bytes are more than the stream's max_msg_size") from error
                 if error.err_code in STORE_FULL:
                     raise HandBack(
                         "the store is full; its outcome could not be kept", FULL_DELAY_S
                     ) from error
                 if error.err_code != WRONG_LAST_SEQUENCE_PENDING:
                     journal.record("outcome_delayed", subject=subject, reason=str(error))
+            except TooLarge as error:
+                raise Unstorable(error.reason) from error
             except RoostError as error:
                 journal.record("outcome_delayed", subject=subject, reason=str(error))
             await _pause(tries)
@@ -134,6 +159,31 @@ class OutcomeWriter:
                 if full or tries == NOTE_TRIES:
                     raise HandBack(f"a note could not be stored: {error}", FULL_DELAY_S) from error
             await _pause(tries)
+
+    async def _foreign(self, delivery: Delivery) -> Record | None:
+        """The newest record under the guard that is no `end`, the task itself included; None if that is gone.
+
+        A stranger's record there would let no outcome pass for ever, so the guard is moved behind it: it
+        still holds only while the task is there and has no end. A task of that name with another sequence is
+        another one: this run was removed, and its work submitted anew.
+        """
+        subjects = self._log.subjects
+        while True:
+            try:
+                task = await self._log.last(subjects.task(delivery.ref), leader=True)
+                if task is None or task.seq != delivery.seq:
+                    return None
+                found = await self._log.newest([subjects.guard(delivery.ref)])
+            except RoostError as error:
+                self._log.journal.record(
+                    "outcome_delayed", subject=subjects.end(delivery.ref), reason=str(error)
+                )
+                await _pause(1)
+                continue
+            others = [record for record in found.values() if record.subject != subjects.end(delivery.ref)]
+            if others:
+                return max(others, key=lambda record: record.seq)
+            await _pause(1)
 
     async def _existing(self, subject: str) -> Record | None:
         """The `end` that a guard's refusal speaks of; a replica may not have it yet, the leader has."""

@@ -42,7 +42,19 @@ def stream_config(subjects: Subjects) -> dict[str, Any]:
         "allow_atomic": True,
         "allow_msg_ttl": False,
         "allow_msg_schedules": False,
-        "republish": {"src": f"{subjects.namespace}.run.>", "dest": f"{subjects.live}>", "headers_only": True},
+        "republish": {
+            "src": f"{subjects.namespace}.run.>",
+            "dest": f"{subjects.live}>",
+            "headers_only": True,
+        },
+        # What would refuse, redirect or never acknowledge records if somebody had set it:
+        "sealed": False,
+        "no_ack": False,
+        "max_msg_size": -1,
+        "discard_new_per_subject": False,
+        "mirror": None,
+        "sources": None,
+        "subject_transform": None,
     }
 
 
@@ -58,6 +70,18 @@ def consumer_config(subjects: Subjects, name: str, ack_wait_s: float) -> dict[st
         "max_deliver": -1,
         "max_ack_pending": MAX_ACK_PENDING,
         "max_waiting": MAX_WAITING_PULLS,
+        # What would withhold payloads or deliveries if somebody had set it:
+        "headers_only": False,
+        "backoff": None,
+        "rate_limit_bps": 0,
+        "max_batch": 0,
+        "max_expires": 0,
+        "max_bytes": 0,
+        "inactive_threshold": 0,
+        "mem_storage": False,
+        "filter_subjects": None,
+        "priority_groups": None,
+        "deliver_subject": None,
     }
 
 

@@ -12,17 +12,30 @@ come from a stranger: decoding checks everything and raises InvalidMessage.
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from typing import Any, Generic, Literal
 
 from typing_extensions import NotRequired, TypedDict, TypeVar
 
+from roost._text import quoted
 from roost.codec import Codec, Limits
+from roost.errors import ConfigError
 
 O = TypeVar("O")
 
 RECORD_LIMITS = Limits(max_bytes=512 * 1024, max_depth=36)
-"""An outcome is a value (at most 256 KiB, 32 levels) within a record, beside the history of its attempts."""
+"""Of notes, and of outcomes whose value has no limits of its own."""
+AROUND_BYTES = 256 * 1024
+AROUND_LEVELS = 4
+"""What an outcome may measure beyond its value: the history of its attempts (`attempts.HISTORY_BYTES`), reasons."""
+DEEPEST = 200
+"""Levels of JSON that the parser takes at all."""
+
+_is_record = re.compile(
+    r"([A-Za-z0-9_:-]+)\.([a-z]+)\.([A-Za-z0-9_-]+)\.([A-Za-z0-9_:-]+)(\.[A-Za-z0-9_-]+)?"
+).fullmatch
+_is_id = re.compile("[A-Za-z0-9_:-]+").fullmatch
 
 ERROR_TEXT = 1000
 """Characters kept of an error's message in the log."""
@@ -38,6 +51,17 @@ class Ref:
 
     def __str__(self) -> str:
         return self.id if self.run == self.id else f"{self.run}/{self.name}/{self.id}"
+
+    @classmethod
+    def parse(cls, text: str, name: str) -> Ref:
+        """The reference that `text` (`str` of one) names, for a task of contract `name` if it stands alone.
+
+        Raises ConfigError for any other text; a wildcard in it would read what belongs to other tasks.
+        """
+        parts = text.split("/")
+        if len(parts) not in (1, 3) or not all(map(_is_id, parts)):
+            raise ConfigError(f"{quoted(text)} is not the id of a task; use Handle.id")
+        return cls(text, name, text) if len(parts) == 1 else cls(*parts)
 
 
 class Subjects:
@@ -85,13 +109,18 @@ class Subjects:
         return f"{self._runs}{run}.>"
 
     def parse(self, subject: str) -> tuple[str, Ref] | None:
-        """Kind and reference of a record's subject, or None if it is not one of this namespace."""
+        """Kind and reference of a record's subject, or None if it is not one of this namespace.
+
+        A subject with a token like `*` is none: the server stores it, and a guard or a read made from it
+        would reach other tasks.
+        """
         if not subject.startswith(self._runs):
             return None
-        parts = subject[len(self._runs) :].split(".")
-        if len(parts) < 4 or len(parts) > 5 or (len(parts) == 5) != (parts[1] == "note"):
+        found = _is_record(subject, len(self._runs))
+        if found is None:
             return None
-        return parts[1], Ref(parts[0], parts[2], parts[3])
+        run, kind, name, id, number = found.groups()
+        return (kind, Ref(run, name, id)) if (number is not None) == (kind == "note") else None
 
 
 class ErrorRecord(TypedDict):
@@ -152,16 +181,21 @@ class DeadIndex(TypedDict):
 _notes: Codec[NoteRecord] | None = None
 
 
-def end_codec(output: Any) -> Codec[Any]:
-    """The codec of `end` records whose value is of type `output`."""
+def end_codec(output: Any, limits: Limits | None = None) -> Codec[Any]:
+    """The codec of `end` records whose value is of type `output` and within `limits`."""
     union: Any = DoneRecord[output] | DeadRecord | CancelledRecord
-    return Codec(union, limits=RECORD_LIMITS)
+    if limits is None:
+        return Codec(union, limits=RECORD_LIMITS)
+    around = Limits(
+        max_bytes=min(limits.max_bytes + AROUND_BYTES, 2**31),
+        max_depth=min(limits.max_depth + AROUND_LEVELS, DEEPEST),
+    )
+    return Codec(union, limits=around)
 
 
 def encode_done(token: str, attempts: list[AttemptRecord], value: bytes) -> bytes:
     """A done record around a value that is JSON already."""
-    head = json.dumps({"status": "done", "token": token, "attempts": attempts}, separators=(",", ":"))
-    return head[:-1].encode() + b',"value":' + value + b"}"
+    return _json({"status": "done", "token": token, "attempts": attempts})[:-1] + b',"value":' + value + b"}"
 
 
 def encode_dead(token: str, attempts: list[AttemptRecord], reason: str) -> bytes:
@@ -189,7 +223,11 @@ def encode_dead_index(index: DeadIndex) -> bytes:
 
 
 def error_record(error: BaseException) -> ErrorRecord:
-    return {"type": type(error).__name__, "message": str(error)[:ERROR_TEXT]}
+    try:
+        text = str(error)[:ERROR_TEXT]
+    except Exception as broken:  # it may be the user's own code
+        text = f"its text cannot be had ({type(broken).__name__})"
+    return {"type": type(error).__name__, "message": text}
 
 
 def _json(value: object) -> bytes:

@@ -18,12 +18,16 @@ from roost.errors import (
     Conflict,
     Disconnected,
     JetStreamError,
+    NoResponders,
     NotConnected,
     RequestTimeout,
+    RoostError,
     StoreFull,
+    StreamMissing,
     SubmissionUnknown,
     TooLarge,
 )
+from roost.tasks.batch import Write, commit, create_once
 from roost.tasks.log import Log, chunks
 from roost.tasks.records import Ref
 from roost.transport.headers import block
@@ -32,17 +36,19 @@ from roost.transport.jetstream import (
     TOO_MANY_BATCHES,
     WRONG_LAST_SEQUENCE,
     WRONG_LAST_SEQUENCE_PENDING,
-    sequence_of,
 )
 
 BATCH = 250
 """Records per atomic batch: the server takes 1,000, but a batch holds up other writers while it commits
 (26 ms at 1,000, a few at 100-500), and one of 250 already amortises its fixed 2 ms."""
+RECORD_BYTES = 200
+"""About what a stored task takes beside its payload: subject, headers, the store's own."""
 BATCHES_IN_FLIGHT = 2
 TRY_S = 5.0
 """Seconds that one try may take before it is repeated."""
-_TRANSIENT = {WRONG_LAST_SEQUENCE_PENDING, TOO_MANY_BATCHES, 10176, 10008}
-"""10176: the batch was refused at its beginning, for instance as one too many; 10008: no leader just now."""
+_TRANSIENT = {WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_PENDING, TOO_MANY_BATCHES, 10176, 10008}
+"""10071 without a record to be read: it was removed, or is not to be seen yet; 10176: the batch was refused at
+its beginning, for instance as one too many; 10008: no leader just now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,10 +73,6 @@ def new_id() -> str:
     return secrets.token_hex(11)
 
 
-def _head(item: Item) -> bytes:
-    return block(("Nats-Expected-Last-Subject-Sequence", "0"), ("traceparent", item.trace))
-
-
 class Submitter:
     """Stores tasks in one log."""
 
@@ -86,26 +88,17 @@ class Submitter:
         """
         log = self._log
         await log.ensure()
-        log.check_room()
+        log.check_room(len(item.data) + RECORD_BYTES)
         subject = log.subjects.task(item.ref)
-        head = _head(item)
+        head = block(*create_once(item.trace))
         patience = _Patience(timeout_s)
         while True:
             try:
-                seq = await log.link.jetstream.publish(
-                    subject, item.data, head, timeout_s=min(TRY_S, patience.left_s)
-                )
-                return Stored(item.ref, seq)
+                return await self._publish(item, subject, head, timeout_s=min(TRY_S, patience.left_s))
             except JetStreamError as error:
-                if error.err_code == WRONG_LAST_SEQUENCE:
-                    there = await self._stored(subject)
-                    if there is not None:
-                        if there == item.data or canonical_equal(there, item.data):
-                            return Stored(item.ref, 0)
-                        raise Conflict(key=item.ref.id, subject=subject) from error
-                elif error.err_code in STORE_FULL:
+                if error.err_code in STORE_FULL:
                     raise StoreFull(stream=log.stream, used=log._used, limit=log._limit) from error
-                elif error.err_code not in _TRANSIENT:
+                if error.err_code not in _TRANSIENT:
                     raise
                 await patience.pause(error, (item.ref.id,))
             except (RequestTimeout, Disconnected) as error:
@@ -114,9 +107,21 @@ class Submitter:
             except NotConnected as error:
                 await patience.pause(error, (item.ref.id,))
 
-    async def _stored(self, subject: str) -> bytes | None:
-        record = await self._log.last(subject) or await self._log.last(subject, leader=True)
-        return record.data if record is not None else None
+    async def _publish(self, item: Item, subject: str, head: bytes, *, timeout_s: float) -> Stored:
+        """One try. Raises Conflict when the task is there with another payload."""
+        log = self._log
+        try:
+            seq = await log.link.jetstream.publish(subject, item.data, head, timeout_s=timeout_s)
+            return Stored(item.ref, seq)
+        except JetStreamError as error:
+            if error.err_code != WRONG_LAST_SEQUENCE:
+                raise
+            there = await log.last(subject) or await log.last(subject, leader=True)
+            if there is None:  # it was removed in between, or is about to appear
+                raise
+            if not canonical_equal(there.data, item.data):
+                raise Conflict(key=item.ref.id, subject=subject) from error
+            return Stored(item.ref, 0)
 
     async def submit_many(self, items: Sequence[Item], *, timeout_s: float) -> list[Stored]:
         """Store many tasks in atomic batches of 250, a few at a time; the order of `items` is kept in the answer.
@@ -126,7 +131,7 @@ class Submitter:
         """
         log = self._log
         await log.ensure()
-        log.check_room()
+        log.check_room(0)
         for item in items:
             if len(item.data) + 512 > log.link.client.max_payload:
                 raise TooLarge(
@@ -144,23 +149,36 @@ class Submitter:
                         self._store(list(part), done, patience), name="roost-submit-batch"
                     )
                     task.add_done_callback(lambda _: self._batches.release())
-        except* SubmissionUnknown as unknown:
-            raise SubmissionUnknown([i.ref.id for i in items if i.ref not in done]) from unknown
-        except* (Conflict, StoreFull, JetStreamError, NotConnected) as several:
-            raise several.exceptions[0] from None
+        except BaseExceptionGroup as several:
+            if several.subgroup(SubmissionUnknown) is not None:
+                raise SubmissionUnknown([i.ref.id for i in items if i.ref not in done]) from several
+            for error in several.exceptions:
+                if isinstance(error, RoostError):
+                    raise error from None
+            raise
         return [done[item.ref] for item in items]
 
     async def _store(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> None:
+        self._log.check_room(sum(len(item.data) + RECORD_BYTES for item in items))
+        refused, known = (
+            False,
+            0,
+        )  # whether to look what is there, and how many were missing at the last refusal
         while items:
             ids = tuple(item.ref.id for item in items)
             try:
+                if refused:
+                    items = await self._missing(items, done)
+                    refused = False
+                    continue
                 last = await self._batch(items, timeout_s=min(TRY_S * 2, patience.left_s))
                 for number, item in enumerate(items):
                     done[item.ref] = Stored(item.ref, last - len(items) + 1 + number)
                 return
             except JetStreamError as error:
-                if error.err_code == WRONG_LAST_SEQUENCE:
-                    items = await self._missing(items, done)
+                refused = error.err_code == WRONG_LAST_SEQUENCE
+                if refused and known != len(items):
+                    known = len(items)
                     patience.check(error, ids)
                     continue
                 if error.err_code in STORE_FULL:
@@ -175,37 +193,14 @@ class Submitter:
                 await patience.pause(error, ids)
             except NotConnected as error:
                 await patience.pause(error, ids)
+            except NoResponders as error:
+                raise StreamMissing(self._log.stream) from error
 
     async def _batch(self, items: Sequence[Item], *, timeout_s: float) -> int:
-        """One atomic batch (ADR-50); returns the sequence of its last record."""
-        log, client = self._log, self._log.link.client
-        if len(items) == 1:
-            subject = log.subjects.task(items[0].ref)
-            return await log.link.jetstream.publish(
-                subject, items[0].data, _head(items[0]), timeout_s=timeout_s
-            )
-        batch = secrets.token_hex(8)
-        await client.pressure()
-        for number, item in enumerate(items[:-1], 1):
-            head = block(
-                ("Nats-Expected-Last-Subject-Sequence", "0"),
-                ("traceparent", item.trace),
-                ("Nats-Batch-Id", batch),
-                ("Nats-Batch-Sequence", str(number)),
-            )
-            client.send(log.subjects.task(item.ref), item.data, "", head)
-        item = items[-1]
-        head = block(
-            ("Nats-Expected-Last-Subject-Sequence", "0"),
-            ("traceparent", item.trace),
-            ("Nats-Batch-Id", batch),
-            ("Nats-Batch-Sequence", str(len(items))),
-            ("Nats-Batch-Commit", "1"),
-        )
-        answer = await log.link.requests.ask(
-            log.subjects.task(item.ref), item.data, head, timeout_s=timeout_s
-        )
-        return sequence_of(answer.data)
+        """One atomic batch; returns the sequence of its last record."""
+        task = self._log.subjects.task
+        writes = [Write(task(item.ref), item.data, create_once(item.trace)) for item in items]
+        return await commit(self._log.link, writes, timeout_s=timeout_s)
 
     async def _missing(self, items: list[Item], done: dict[Ref, Stored]) -> list[Item]:
         """The items that are not stored yet. Raises Conflict for one stored with another payload."""

@@ -9,18 +9,27 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import random
 import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost.contracts import GiveUp, Task
-from roost.errors import InvalidMessage, Reject, RetryLater, RoostError
-from roost.tasks.attempts import describe, next_number, past_attempts
+from roost.errors import InvalidMessage, JetStreamError, Reject, RetryLater, RoostError
+from roost.tasks.attempts import bounded, describe, next_number, past_attempts
 from roost.tasks.delivery import Delivery
-from roost.tasks.log import Log
-from roost.tasks.outcomes import HandBack, OutcomeWriter
-from roost.tasks.records import AttemptRecord, NoteRecord, decode_note, encode_dead, encode_done, error_record
+from roost.tasks.log import Log, Record
+from roost.tasks.outcomes import HandBack, OutcomeWriter, Unstorable
+from roost.tasks.records import (
+    AttemptRecord,
+    NoteRecord,
+    decode_note,
+    encode_dead,
+    encode_done,
+    encode_note,
+    error_record,
+)
 from roost.transport import Message, Pump
 
 log = logging.getLogger("roost.tasks")
@@ -29,10 +38,18 @@ Invoke = Callable[[Any, Delivery], Awaitable[Any]]
 
 HAND_BACK_S = 1.0
 """Delay of a delivery that is handed back because the server did not answer."""
+CLOCK_S = 0.5
+"""How far the known server time may be off, in seconds."""
+TOO_MANY_RESULTS = 413
+"""More than 1,000 subjects match a batched read."""
+LEAST_REASON = 200
+"""Characters of a reason that are kept where the server takes only small records."""
 
 
 class Worker:
     """Runs up to `concurrency` handlers of one task at once in this process."""
+
+    _notes_starts = True
 
     def __init__(
         self, tasks: Log, task: Task[Any, Any], invoke: Invoke, *, concurrency: int, instance: str
@@ -65,17 +82,28 @@ class Worker:
             self._log.stream,
             durable,
             on_message=self._take,
-            room=lambda: self._concurrency - len(self._running),
+            room=self._room,
             on_trouble=self._trouble,
         )
+        self._log.link.client.on_reconnect.append(self._reconnected)
         self._heartbeat()
         self._pump.start()
+
+    def _room(self) -> int:
+        """How many more deliveries may be taken on."""
+        return self._concurrency - len(self._running)
+
+    def _counted(self, past: list[AttemptRecord]) -> int:
+        """How many of the past attempts count against the retry policy."""
+        return len(past)
 
     def quiesce(self) -> None:
         """Take no new work; what runs goes on."""
         self._stopping = True
         if self._pump is not None:
             self._pump.stop()
+        if self._reconnected in self._log.link.client.on_reconnect:
+            self._log.link.client.on_reconnect.remove(self._reconnected)
 
     async def stop(self, grace_s: float) -> None:
         """Take no new work, let handlers finish for `grace_s` seconds, hand back the rest."""
@@ -135,9 +163,14 @@ class Worker:
             if delivery.begun < young:
                 self._answer(delivery, b"+WPI")
 
+    def _reconnected(self) -> None:
+        """A server that crashed may have forgotten the last acks and deliveries: older tasks are looked up."""
+        self._since_s = max(self._since_s, self._log.now_s() + CLOCK_S)
+
     def _trouble(self, kind: str, text: str) -> None:
         self._log.journal.record(f"pull_{kind}", subject=f"task {self._task.name}", reason=text)
         if kind == "missing" and self._ensuring is None:
+            self._since_s = math.inf  # until it is known how old the consumer is that delivers now
             self._ensuring = asyncio.get_running_loop().create_task(
                 self._ensure_again(), name="roost-ensure-consumer"
             )
@@ -156,6 +189,7 @@ class Worker:
         try:
             await self._process(delivery)
         except asyncio.CancelledError:
+            self._return(delivery)
             self._answer(delivery, b"-NAK")
             self._log.journal.record(
                 "task_handed_back", subject=str(delivery.ref), reason="shutting down", level=logging.INFO
@@ -165,26 +199,41 @@ class Worker:
         except RoostError as error:
             self._hand_back(delivery, HAND_BACK_S, str(error))
 
-    def _hand_back(self, delivery: Delivery, after_s: float, reason: str) -> None:
+    def _hand_back(self, delivery: Delivery, after_s: float | None, reason: str) -> None:
         self._log.journal.record("task_handed_back", subject=str(delivery.ref), reason=reason)
-        self._answer(delivery, _nak(after_s))
+        if after_s is not None:
+            self._answer(delivery, _nak(after_s))
+
+    def _return(self, delivery: Delivery) -> None:
+        """Take back the note that this attempt has started: being told to stop is no failure of the task."""
+        if not delivery.noted:
+            return
+        note: NoteRecord = {
+            "k": delivery.attempt,
+            "event": "returned",
+            "by": self._instance,
+            "at": self._log.now_s(),
+        }
+        try:
+            subject = self._log.subjects.note(delivery.ref, delivery.attempt)
+            self._log.link.client.send(subject, encode_note(note))
+        except RoostError:
+            self._log.journal.count("note_not_sent")  # the attempt counts as lost then
 
     # One delivery -------------------------------------------------------------------------------
 
     async def _process(self, delivery: Delivery) -> None:
-        task, subjects = self._task, self._log.subjects
+        task = self._task
         past: list[AttemptRecord] = []
         again = delivery.delivered > 1
         if again or delivery.stored_s < self._since_s:  # an older task: its consumer may be a new one
-            end = await self._log.last(subjects.end(delivery.ref))
+            end, past = await self._so_far(delivery)
             if end is not None:
                 await self._writer.complete(delivery.ref, end)
                 self._answer(delivery, b"+ACK")
                 self._log.journal.count("redelivered_after_end")
                 return
-        if again:
-            notes = await self._log.newest([subjects.note(delivery.ref, "*")])
-            past = past_attempts(_readable(notes.values()))
+            again = again or bool(past)
         delivery.attempt = number = next_number(past)
         self._serial += 1
         delivery.token = f"{self._unique}.{self._serial}"
@@ -192,16 +241,17 @@ class Worker:
         if left_s is not None and left_s <= 0:
             await self._die(delivery, past, "deadline: it passed before the attempt could begin")
             return
-        if len(past) >= task.retry.attempts:
+        if self._counted(past) >= task.retry.attempts:
             await self._die(
                 delivery, past, f"attempts exhausted ({len(past)}); the last one: {describe(past[-1])}"
             )
             return
         started_s = self._log.now_s()
-        if again:
+        if again and self._notes_starts:
             await self._note(
                 delivery, {"k": number, "event": "started", "by": self._instance, "at": started_s}
             )
+            delivery.noted = True
         try:
             value = task.input_codec.decode(delivery.data, subject=delivery.subject)
         except InvalidMessage as error:
@@ -225,6 +275,8 @@ class Worker:
                 HandlerLeft("it raised CancelledError although nobody cancelled it"),
             )
             return
+        except HandBack:
+            raise
         except SystemExit as error:
             left = HandlerLeft(f"it called sys.exit({error.code!r})")
             await self._failed(delivery, past, started_s, loop.time() - begun, left)
@@ -238,10 +290,30 @@ class Worker:
             "at": round(started_s, 6),
             "s": round(loop.time() - begun, 6),
         }
-        record = encode_done(delivery.token, [*past, attempt], data)
-        await self._writer.write(delivery, record)
+        record = encode_done(delivery.token, bounded([*past, attempt]), data)
+        try:
+            ours = await self._writer.write(delivery, record)
+        except Unstorable as error:
+            attempt["error"] = error_record(error)
+            await self._die(delivery, [*past, attempt], f"its result cannot be stored: {error}")
+            return
         self._answer(delivery, b"+ACK")
-        self._log.journal.count(f"task_done:{task.name}")
+        self._log.journal.count(f"task_done:{task.name}" if ours else "done_in_vain")
+
+    async def _so_far(self, delivery: Delivery) -> tuple[Record | None, list[AttemptRecord]]:
+        """The `end` of a task if it has one, and the attempts that its notes tell of."""
+        subjects = self._log.subjects
+        end, notes = subjects.end(delivery.ref), subjects.note(delivery.ref, "*")
+        try:
+            found = list((await self._log.newest([end, notes])).values())
+        except JetStreamError as error:
+            if error.code != TOO_MANY_RESULTS:
+                raise
+            found = await self._log.read_all(notes, start_seq=delivery.seq)
+            stored = await self._log.last(end)
+            found += [stored] if stored is not None else []
+        ends = [record for record in found if record.subject == end]
+        return ends[0] if ends else None, past_attempts(_readable(r for r in found if r.subject != end))
 
     async def _call(self, value: Any, delivery: Delivery, left_s: float | None) -> Any:
         """The handler's result. Raises AttemptTimeout, or Reject when the task's own deadline passed.
@@ -287,7 +359,7 @@ class Worker:
             "s": round(ran_s, 6),
             "error": record,
         }
-        verdict = self._task.retry.verdict(error, len(past) + 1, random.random())
+        verdict = self._task.retry.verdict(error, self._counted(past) + 1, random.random())
         if isinstance(verdict, GiveUp):
             reason, delay_s = verdict.reason, 0.0
         else:
@@ -318,10 +390,18 @@ class Worker:
         )
 
     async def _die(self, delivery: Delivery, attempts: list[AttemptRecord], reason: str) -> None:
-        record = encode_dead(delivery.token, attempts, reason)
-        await self._writer.write(delivery, record, dead_reason=reason)
+        record = encode_dead(delivery.token, bounded(attempts), reason)
+        try:
+            ours = await self._writer.write(delivery, record, dead_reason=reason)
+        except Unstorable:
+            ours = await self._writer.write(
+                delivery,
+                encode_dead(delivery.token, [], reason[:LEAST_REASON]),
+                dead_reason=reason[:LEAST_REASON],
+            )
         self._answer(delivery, b"+ACK")
-        self._log.journal.record("task_dead", subject=str(delivery.ref), reason=reason)
+        if ours:
+            self._log.journal.record("task_dead", subject=str(delivery.ref), reason=reason)
 
     async def _note(self, delivery: Delivery, note: NoteRecord) -> None:
         await self._writer.note(delivery, note)

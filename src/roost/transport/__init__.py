@@ -3,9 +3,10 @@
 Nothing here knows of contracts, agents or tasks; nothing above imports nats-py.
 """
 
-from roost.transport.client import Client, Listener
+from roost.transport.client import Client
 from roost.transport.connection import Link, open_client, open_link
 from roost.transport.jetstream import JetStream
+from roost.transport.listener import Listener
 from roost.transport.message import Message
 from roost.transport.pull import Pump
 from roost.transport.requests import Requests

@@ -15,7 +15,7 @@ from roost.errors import InvalidMessage
 MAX_HEADERS = 32
 MAX_HEADER_BYTES = 8 * 1024
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")  # RFC 9110 token
-_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
+_BAD_VALUE = re.compile(r"[\x00-\x08\x0a-\x1f\x7f\ud800-\udfff]")  # the last: lone surrogates
 _RESERVED = ("nats-", "roost-", "kv-operation")
 _RESERVED_EXACT = {"status", "description", "traceparent", "tracestate"}
 

@@ -1,21 +1,27 @@
 """Requests over one inbox: one answer, or many until the server says that was all.
 
 Each request ends: with its answer, at its timeout, at once when nobody listens, when the connection is
-lost, or when the server denies the subject. nats-py leaves the last two to the timeout, keeps the
-entries of requests whose publish raised, and takes a responder's ``Status`` header for the server's.
+lost, or when the server denies the subject. nats-py leaves the last two to the timeout, keeps the entries
+of requests whose publish raised, and takes a responder's `Status` header for the server's.
 """
 
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 
 from roost.errors import Disconnected, NoResponders, PermissionDenied, RequestTimeout
-from roost.transport.client import Client, Listener
+from roost.transport.client import Client
+from roost.transport.deadlines import Deadlines
+from roost.transport.listener import Listener
 from roost.transport.message import Message
 
 END_OF_BATCH = 204
 """Inline status after the last message of a batched direct get (ADR-31)."""
+SALT = 8
+"""Characters (6 bits each) of an inbox that nobody can guess: who answers one request cannot answer others."""
+_POOL_BYTES = 6 * 512
 
 
 class Requests:
@@ -27,7 +33,10 @@ class Requests:
         self._skip = len(self._prefix)
         self._listener: Listener | None = None
         self._pending: dict[str, _Pending] = {}
+        self._deadlines = Deadlines(client._loop, self._pending, self._expired)
         self._next = 0
+        self._salt = ""
+        self._salted = 0
         client.on_disconnect.append(self._lost)
         client.on_denied.append(self._denied)
 
@@ -42,20 +51,10 @@ class Requests:
     async def ask(self, subject: str, data: bytes = b"", head: bytes = b"", *, timeout_s: float) -> Message:
         """Send a request and return its answer.
 
-        Raises NotConnected and TooLarge (not sent), NoResponders, RequestTimeout, Disconnected (lost in
-        flight; whether it arrived is unknown), PermissionDenied.
+        Raises NotConnected, ConnectionClosed, UnsafeToken and TooLarge (not sent), NoResponders,
+        RequestTimeout, Disconnected (lost in flight; whether it arrived is unknown), PermissionDenied.
         """
-        future: asyncio.Future[Message] = self._client._loop.create_future()
-        token = self._register(_Pending(subject, future, None))
-        try:
-            self._client.send(subject, data, self._prefix + token, head)
-            timer = self._client._loop.call_later(timeout_s, _time_out, future, subject, timeout_s)
-            try:
-                answer = await future
-            finally:
-                timer.cancel()
-        finally:
-            del self._pending[token]
+        answer = await self._ask(subject, data, head, None, timeout_s)
         if answer.head and answer.status == 503:
             raise NoResponders(subject)
         return answer
@@ -66,31 +65,46 @@ class Requests:
         Raises as `ask`; a status other than end-of-batch (204) or not-found (404) is the last element, so
         that the caller sees it.
         """
-        future: asyncio.Future[Message] = self._client._loop.create_future()
         found: list[Message] = []
-        token = self._register(_Pending(subject, future, found))
-        try:
-            self._client.send(subject, data, self._prefix + token)
-            timer = self._client._loop.call_later(timeout_s, _time_out, future, subject, timeout_s)
-            try:
-                last = await future
-            finally:
-                timer.cancel()
-        finally:
-            del self._pending[token]
+        last = await self._ask(subject, data, b"", found, timeout_s)
         if last.status == 503:
             raise NoResponders(subject)
         if last.status not in (END_OF_BATCH, 404):
             found.append(last)
         return found
 
-    def _register(self, pending: _Pending) -> str:
-        if self._listener is None:
-            self._listener = self._client.listen(self.inbox, self._answered)
+    async def _ask(
+        self, subject: str, data: bytes, head: bytes, found: list[Message] | None, timeout_s: float
+    ) -> Message:
+        if not timeout_s > 0:
+            raise RequestTimeout(subject, timeout_s)
+        client = self._client
+        if self._listener is None or self._listener.denied:
+            self._listen(subject)
+        token = self._token()
+        future: asyncio.Future[Message] = client._loop.create_future()
+        self._pending[token] = _Pending(subject, future, found, timeout_s)
+        try:
+            client.send(subject, data, self._prefix + token, head)
+            self._deadlines.add(token, timeout_s)
+            return await future
+        finally:
+            del self._pending[token]
+
+    def _listen(self, subject: str) -> None:
+        if self._listener is not None:
+            raise PermissionDenied(self.inbox, "subscribe")
+        self._listener = self._client.listen(self.inbox, self._answered)
+
+    def _token(self) -> str:
+        """Unique by its number, and not to be guessed by its salt."""
+        start = self._salted
+        if start >= len(self._salt):
+            self._salt = secrets.token_urlsafe(_POOL_BYTES)
+            start = 0
+        self._salted = start + SALT
         self._next += 1
-        token = f"{self._next:x}"
-        self._pending[token] = pending
-        return token
+        return f"{self._next:x}{self._salt[start : start + SALT]}"
 
     def _answered(self, message: Message) -> None:
         pending = self._pending.get(message.subject[self._skip :])
@@ -101,12 +115,19 @@ class Requests:
             return
         pending.future.set_result(message)
 
+    def _expired(self, token: str) -> None:
+        pending = self._pending[token]
+        if not pending.future.done():
+            pending.future.set_exception(RequestTimeout(pending.subject, pending.timeout_s))
+
     def _lost(self) -> None:
         self._fail(lambda pending: Disconnected(f"a request to {pending.subject}"))
 
     def _denied(self, action: str, subject: str) -> None:
         if action == "publish":
             self._fail(lambda p: PermissionDenied(subject, action) if p.subject == subject else None)
+        elif subject == self.inbox:
+            self._fail(lambda _: PermissionDenied(subject, action))
 
     def _fail(self, why: Callable[[_Pending], Exception | None]) -> None:
         for pending in self._pending.values():
@@ -116,14 +137,12 @@ class Requests:
 
 
 class _Pending:
-    __slots__ = ("found", "future", "subject")
+    __slots__ = ("found", "future", "subject", "timeout_s")
 
-    def __init__(self, subject: str, future: asyncio.Future[Message], found: list[Message] | None) -> None:
+    def __init__(
+        self, subject: str, future: asyncio.Future[Message], found: list[Message] | None, timeout_s: float
+    ) -> None:
         self.subject = subject
         self.future = future
         self.found = found
-
-
-def _time_out(future: asyncio.Future[Message], subject: str, timeout_s: float) -> None:
-    if not future.done():
-        future.set_exception(RequestTimeout(subject, timeout_s))
+        self.timeout_s = timeout_s

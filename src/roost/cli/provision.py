@@ -1,0 +1,125 @@
+"""`roost provision`: the stream and its consumers, made as the code asks for."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any
+
+import typer
+from rich.text import Text
+
+from roost._text import clean, quoted
+from roost.agent import Agent
+from roost.bus import connect
+from roost.cli.options import AsJson, Namespace, Url
+from roost.cli.running import command, usage, wait_for
+from roost.cli.terminal import console, print_json
+from roost.contracts import Task
+from roost.errors import ConfigError
+from roost.runtime.load import load
+from roost.tasks.administer import Change, Size, provision
+
+STYLES = {"created": "green", "changed": "yellow", "unchanged": "dim", "refused": "red"}
+FUTURE = {"created": "would be created", "changed": "would be changed"}
+UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+
+
+@command
+def provision_command(
+    agents: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="MODULE:NAME", help="Agents, or task contracts, whose consumers are wanted too."),
+    ] = None,
+    max_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The most that the log may take, such as 10GB. New work stops at 80 %."),
+    ] = None,
+    replicas: Annotated[
+        int | None, typer.Option(metavar="N", help="Servers of a cluster that hold the log: 1, 3 or 5.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")] = False,
+    url: Url = None,
+    namespace: Namespace = None,
+    json: AsJson = False,
+) -> None:
+    """Make the log and its consumers as the code asks for.
+
+    An administrator's act: programs create what is missing, if they may, and never change what is there. This does,
+    and lists each field. Exit code 1: the server refused a part of it.
+
+    \b
+    Examples:
+      roost provision --max-bytes 10GB
+      roost provision shop.agents:packer --dry-run
+    """
+    with usage():
+        size = Size(max_bytes=parse_size(max_bytes) if max_bytes is not None else None, replicas=replicas)
+    sys.path.insert(0, os.getcwd())  # as for `roost up`
+    tasks = list(_tasks(agents or []))
+    changes = wait_for(_provision(tasks, size, url, namespace, dry_run=dry_run))
+    if json:
+        print_json([_as_json(change, dry_run=dry_run) for change in changes])
+    else:
+        _print(changes, dry_run=dry_run)
+    raise typer.Exit(1 if any(change.action == "refused" for change in changes) else 0)
+
+
+async def _provision(
+    tasks: Sequence[Task[Any, Any]], size: Size, url: str | None, namespace: str | None, *, dry_run: bool
+) -> list[Change]:
+    async with connect(url, namespace=namespace, name="roost-cli") as bus:
+        return await provision(bus.log, tasks, size=size, dry_run=dry_run)
+
+
+def _tasks(targets: Sequence[str]) -> Iterator[Task[Any, Any]]:
+    """The task contracts that the targets name, each once."""
+    seen: list[Task[Any, Any]] = []
+    for target in targets:
+        found = load(target)
+        contracts = [one.contract for one in found.handlers] if isinstance(found, Agent) else [found]
+        if not isinstance(found, Agent | Task):
+            raise ConfigError(f"{target} is neither a roost.Agent nor a roost.Task but {quoted(found)}")
+        for contract in contracts:
+            if isinstance(contract, Task) and contract not in seen:
+                seen.append(contract)
+                yield contract
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a text such as ``500MB``, ``10GiB`` or ``1000000``; -1 for no limit. Raises ConfigError."""
+    if text == "-1":
+        return -1
+    found = re.fullmatch(r"(\d{1,15})\s*([KMGT]i?|)B?", text.strip(), re.IGNORECASE)
+    if found is None:
+        raise ConfigError(f"--max-bytes {quoted(text)}: write a number of bytes, 500MB, 10GB or 10GiB; -1 for no limit")
+    return int(found[1]) * UNITS[found[2].capitalize()]
+
+
+def _as_json(change: Change, *, dry_run: bool) -> dict[str, Any]:
+    return {
+        "what": change.what,
+        "action": change.action,
+        "applied": not dry_run and change.action in ("created", "changed"),
+        "differences": [
+            {"field": one.field, "found": one.found, "wanted": one.wanted} for one in change.differences
+        ],
+        "reason": change.reason,
+    }
+
+
+def _print(changes: Sequence[Change], *, dry_run: bool) -> None:
+    out = console()
+    width = max(len(change.what) for change in changes)
+    for change in changes:
+        word = FUTURE.get(change.action, change.action) if dry_run else change.action
+        line = Text(clean(change.what).ljust(width + 2))
+        line.append(word, STYLES[change.action])
+        if change.reason:
+            line.append(f": {clean(change.reason, 500)}")
+        out.print(line)
+        for one in change.differences:
+            wanted = "stays" if change.action == "refused" else f"-> {quoted(one.wanted, 200)}"
+            out.print(Text(f"  {clean(one.field)}: {quoted(one.found, 200)} {wanted}"))

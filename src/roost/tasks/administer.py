@@ -1,0 +1,173 @@
+"""The administrator's act: the stream and its consumers made as the code asks for.
+
+A program that met another configuration and changed it by itself would take from another program what that
+relies on. So programs only compare (`ConfigMismatch` lists the differences), and this is called by a person.
+It applies what the server lets be applied, field by field if need be, and says of each field what became of it.
+Nothing here removes a record, a stream or a consumer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from roost._text import quoted
+from roost.contracts import Task
+from roost.errors import ConfigError, Difference, JetStreamError
+from roost.tasks.log import Log
+from roost.tasks.provision import consumer_config, consumer_name, differences, stream_config
+from roost.transport.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND
+
+Action = Literal["created", "changed", "unchanged", "refused"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Size:
+    """What is the administrator's to choose about a log. None: as it is, or the server's default. ConfigError."""
+
+    max_bytes: int | None = None
+    """The most bytes that it may take on disk; new work is refused at 80 % of it. -1: no limit of its own."""
+
+    replicas: int | None = None
+    """1, 3 or 5 servers that hold it; more than one needs a cluster."""
+
+    def __post_init__(self) -> None:
+        if self.max_bytes is not None and self.max_bytes != -1 and self.max_bytes < 1_000_000:
+            raise ConfigError(f"max_bytes = {quoted(self.max_bytes)}: must be at least 1,000,000, or -1 for no limit")
+        if self.replicas not in (None, 1, 3, 5):
+            raise ConfigError(f"replicas = {quoted(self.replicas)}: must be 1, 3 or 5")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Change:
+    """What was done about one stream or consumer, or would be done."""
+
+    what: str  # such as "stream ROOST_roost"
+    action: Action
+    differences: tuple[Difference, ...] = ()
+    """What was changed; for ``refused``, what stays as it is."""
+    reason: str = ""
+    """Why it was refused, in the server's words."""
+
+
+async def provision(
+    log: Log, tasks: Sequence[Task[Any, Any]] = (), *, size: Size = Size(), dry_run: bool = False
+) -> list[Change]:
+    """Create or change the stream of a namespace and the consumers of `tasks`; what was done, in that order.
+
+    With `dry_run` nothing is changed, and what would be is listed. A thing of which only a part could be
+    changed is listed twice: ``changed`` and ``refused``. Raises PermissionDenied when this user may not.
+    """
+    _check_contracts(tasks)
+    changes = await _provision_stream(log, size, dry_run=dry_run)
+    exists = not (dry_run and changes[0].action == "created")
+    for task in sorted(tasks, key=lambda one: one.name):
+        changes += await _provision_consumer(log, task, exists=exists, dry_run=dry_run)
+    return changes
+
+
+def _check_contracts(tasks: Sequence[Task[Any, Any]]) -> None:
+    waits: dict[str, float] = {}
+    for task in tasks:
+        if waits.setdefault(task.name, task.ack_wait_s) != task.ack_wait_s:
+            raise ConfigError(f"two contracts named {task.name!r} differ in ack_wait_s; nothing was changed")
+
+
+async def _provision_stream(log: Log, size: Size, *, dry_run: bool) -> list[Change]:
+    what = f"stream {log.stream}"
+    wanted = stream_config(log.subjects)
+    if size.max_bytes is not None:
+        wanted["max_bytes"] = size.max_bytes
+    if size.replicas is not None:
+        wanted["num_replicas"] = size.replicas
+    call = log.link.jetstream.call
+    try:
+        info = await call(f"STREAM.INFO.{log.stream}")
+    except JetStreamError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise
+        return [await _create(what, lambda: call(f"STREAM.CREATE.{log.stream}", wanted), dry_run=dry_run)]
+    found, used = info["config"], int(info["state"]["bytes"])
+    differ = differences(wanted, found)
+    refused: list[Change] = []
+    if size.max_bytes is not None and 0 < size.max_bytes < used:
+        small = [one for one in differ if one.field == "max_bytes"]
+        differ = [one for one in differ if one.field != "max_bytes"]
+        reason = f"{used} bytes are in use; records of tasks would be lost"
+        refused.append(Change(what=what, action="refused", differences=tuple(small), reason=reason))
+
+    async def update(config: Mapping[str, Any]) -> Any:
+        return await call(f"STREAM.UPDATE.{log.stream}", dict(config))
+
+    changes = await _apply(what, found, wanted, differ, update, dry_run=dry_run)
+    return [*changes, *refused] if differ or not refused else refused
+
+
+async def _provision_consumer(log: Log, task: Task[Any, Any], *, exists: bool, dry_run: bool) -> list[Change]:
+    durable = consumer_name(task.name)
+    what = f"consumer {durable}"
+    wanted = consumer_config(log.subjects, task.name, task.ack_wait_s)
+    call = log.link.jetstream.call
+
+    async def put(config: Mapping[str, Any], action: str) -> Any:
+        subject = f"CONSUMER.CREATE.{log.stream}.{durable}.{wanted['filter_subject']}"
+        return await call(subject, {"stream_name": log.stream, "config": dict(config), "action": action})
+
+    try:
+        if not exists:
+            return [Change(what=what, action="created")]
+        info = await call(f"CONSUMER.INFO.{log.stream}.{durable}")
+    except JetStreamError as error:
+        if error.err_code != CONSUMER_NOT_FOUND:
+            raise
+        return [await _create(what, lambda: put(wanted, "create"), dry_run=dry_run)]
+    found = info["config"]
+    differ = differences(wanted, found)
+    return await _apply(what, found, wanted, differ, lambda config: put(config, "update"), dry_run=dry_run)
+
+
+async def _create(what: str, create: Callable[[], Awaitable[Any]], *, dry_run: bool) -> Change:
+    if not dry_run:
+        try:
+            await create()
+        except JetStreamError as error:
+            return Change(what=what, action="refused", reason=error.description)
+    return Change(what=what, action="created")
+
+
+async def _apply(
+    what: str,
+    found: Mapping[str, Any],
+    wanted: Mapping[str, Any],
+    differ: Sequence[Difference],
+    update: Callable[[Mapping[str, Any]], Awaitable[Any]],
+    *,
+    dry_run: bool,
+) -> list[Change]:
+    """Change what differs: all at once, or if the server refuses that, one field after another."""
+    if not differ:
+        return [Change(what=what, action="unchanged")]
+    if dry_run:
+        return [Change(what=what, action="changed", differences=tuple(differ))]
+    fields = list(dict.fromkeys(one.field.partition(".")[0] for one in differ))
+    current = dict(found)
+    try:
+        await update({**current, **{field: wanted[field] for field in fields}})
+        return [Change(what=what, action="changed", differences=tuple(differ))]
+    except JetStreamError as error:
+        if len(fields) == 1:
+            return [Change(what=what, action="refused", differences=tuple(differ), reason=error.description)]
+    applied: list[Difference] = []
+    refused: list[Change] = []
+    for field in fields:
+        own = tuple(one for one in differ if one.field.partition(".")[0] == field)
+        try:
+            await update({**current, field: wanted[field]})
+        except JetStreamError as error:
+            refused.append(Change(what=what, action="refused", differences=own, reason=error.description))
+        else:
+            current[field] = wanted[field]
+            applied += own
+    done = [Change(what=what, action="changed", differences=tuple(applied))] if applied else []
+    return [*done, *refused]
