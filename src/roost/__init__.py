@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from roost.agent import Agent
 from roost.bus import Bus, connect
 from roost.context import Context
-from roost.contracts import Address, Endpoint, Retry, Task, Topic
+from roost.contracts import Address, Endpoint, Retry, Signal, Task, Topic, Workflow
 from roost.errors import (
     ConfigError,
     ConfigMismatch,
@@ -17,6 +17,7 @@ from roost.errors import (
     ConnectionClosed,
     DeadlineExceeded,
     Disconnected,
+    HistoryMismatch,
     InvalidMessage,
     JetStreamError,
     NoResponders,
@@ -39,6 +40,7 @@ from roost.errors import (
     WrongLoop,
 )
 from roost.observe import Event
+from roost.runs import Run
 from roost.tasks import Attempt, Cancelled, Dead, DeadLetter, Done, Handle, Outcome
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ __all__ = [
     "Endpoint",
     "Event",
     "Handle",
+    "HistoryMismatch",
     "InvalidMessage",
     "JetStreamError",
     "NoResponders",
@@ -88,7 +91,9 @@ __all__ = [
     "Retry",
     "RetryLater",
     "RoostError",
+    "Run",
     "ServerUnavailable",
+    "Signal",
     "StoreFull",
     "StreamMissing",
     "SubmissionUnknown",
@@ -98,6 +103,7 @@ __all__ = [
     "TooLarge",
     "Topic",
     "UnsafeToken",
+    "Workflow",
     "WrongLoop",
     "__version__",
     "connect",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, overload
@@ -15,10 +15,11 @@ from typing_extensions import TypeVar
 from roost._text import quoted
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, Task, Topic
+from roost.contracts import Endpoint, Task, Topic, Workflow
 from roost.errors import ConfigError
 from roost.instance import Instance
 from roost.messaging.call import Function
+from roost.runs import Run
 from roost.subjects import token
 
 I = TypeVar("I")
@@ -35,7 +36,7 @@ Deliver = Literal["one", "every"]
 class Handler:
     """What one decorator registered."""
 
-    contract: Task[Any, Any] | Endpoint[Any, Any] | Topic[Any]
+    contract: Task[Any, Any] | Workflow[Any, Any] | Endpoint[Any, Any] | Topic[Any]
     function: Callable[..., Any]
     concurrency: int
     backlog: int | None
@@ -64,6 +65,12 @@ class Agent(Generic[D]):
                 "contextlib.asynccontextmanager"
             )
 
+    @overload
+    def handles(
+        self, contract: Workflow[I, O], /, *, concurrency: int = ...
+    ) -> Callable[
+        [Callable[[I, Run[D]], Coroutine[Any, Any, O]]], Callable[[I, Run[D]], Coroutine[Any, Any, O]]
+    ]: ...
     @overload
     def handles(
         self, contract: Task[I, O], /, *, concurrency: int = ...
@@ -124,13 +131,15 @@ class Agent(Generic[D]):
         to one instance of the agent, or with ``deliver="every"`` to each. Raises ConfigError for what cannot be
         served, and when the agent handles the contract already.
         """
-        if not isinstance(contract, Task | Endpoint | Topic):
-            raise ConfigError(f"an agent handles a Task, an Endpoint or a Topic, not {quoted(contract)}")
+        if not isinstance(contract, Task | Workflow | Endpoint | Topic):
+            raise ConfigError(
+                f"an agent handles a Task, a Workflow, an Endpoint or a Topic, not {quoted(contract)}"
+            )
         if type(concurrency) is not int or concurrency < 1:
             raise ConfigError(f"concurrency = {quoted(concurrency)}: must be an int >= 1")
-        if backlog is not None and (type(backlog) is not int or backlog < 1 or isinstance(contract, Task)):
+        if backlog is not None and (type(backlog) is not int or backlog < 0 or isinstance(contract, Task | Workflow)):
             raise ConfigError(
-                f"backlog = {quoted(backlog)}: must be an int >= 1, and for a topic or an endpoint only"
+                f"backlog = {quoted(backlog)}: must be an int >= 0, and for a topic or an endpoint only"
             )
         if deliver not in ("one", "every"):
             raise ConfigError(f'deliver = {quoted(deliver)}: must be "one" or "every"')

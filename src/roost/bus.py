@@ -9,9 +9,10 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any, Protocol, TypeVar
 
 from roost import messaging
-from roost.contracts import Address, Endpoint, Task, Topic
+from roost.contracts import Address, Endpoint, Signal, Task, Topic, Workflow
 from roost.errors import ConfigError, Conflict, InvalidMessage
 from roost.observe import Event, Journal, Trace
+from roost.runs import cancel, send_signal
 from roost.settings import Settings, resolve
 from roost.subjects import key_token
 from roost.tasks import (
@@ -131,8 +132,26 @@ class Bus:
         """
         return await self._submit(task, value, key=key, timeout_s=timeout_s, trace=Trace.new())
 
+    async def start(
+        self, workflow: Workflow[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+    ) -> Handle[O]:
+        """Start a durable workflow; its handle's ``id`` is the run's.
+
+        With a `key`, starting it twice attaches to the same run; another value under the key raises
+        Conflict. Raises as `submit`.
+        """
+        return await self._submit(workflow, value, key=key, timeout_s=timeout_s, trace=Trace.new())
+
+    async def signal(self, run: str, signal: Signal[M], value: M) -> None:
+        """Send a signal to a run, which takes it when it waits for one of this kind, now or later.
+
+        Returns when it is stored. Raises InvalidMessage, UnsafeToken, NotConnected, StreamMissing; after
+        RequestTimeout or Disconnected it is not known whether it was stored.
+        """
+        await send_signal(self.log, run, signal, value)
+
     async def _submit(
-        self, task: Task[I, O], value: I, *, key: str | None, timeout_s: float, trace: Trace
+        self, task: Task[I, O] | Workflow[I, O], value: I, *, key: str | None, timeout_s: float, trace: Trace
     ) -> Handle[O]:
         ref = _ref(task, key)
         data = task.input_codec.encode(value, subject=self.log.subjects.task(ref))
@@ -187,26 +206,32 @@ class Bus:
             for number, ref in enumerate(refs)
         ]
 
-    def handle(self, task: Task[I, O], id: str) -> Handle[O]:
+    def handle(self, task: Task[I, O] | Workflow[I, O], id: str) -> Handle[O]:
         """A handle on a task submitted earlier, here or elsewhere, by the `id` of its first handle.
 
         Nothing is asked of the server; an id that does not exist has no outcome. Raises ConfigError for
         text that is no id.
         """
-        parts = id.split("/")
-        if len(parts) not in (1, 3) or not all(parts):
-            raise ConfigError(f"{id!r} is not the id of a task; use Handle.id")
-        ref = Ref(id, task.name, id) if len(parts) == 1 else Ref(parts[0], parts[1], parts[2])
-        return self._handle(task, ref, None, created=False)
+        return self._handle(task, Ref.parse(id, task.name), None, created=False)
 
     def _handle(
-        self, task: Task[I, O], ref: Ref, key: str | None, *, created: bool, fresh: bool = False
+        self,
+        task: Task[I, O] | Workflow[I, O],
+        ref: Ref,
+        key: str | None,
+        *,
+        created: bool,
+        fresh: bool = False,
     ) -> Handle[O]:
-        codec = self._end_codecs.get(task.output)
+        codec = self._end_codecs.get((task.output, task.limits))
         if codec is None:
-            codec = self._end_codecs[task.output] = end_codec(task.output)
+            codec = self._end_codecs[task.output, task.limits] = end_codec(task.output, task.limits)
         name = key if key is not None else ref.id
-        return Handle(ref, name, self._waiter, codec, created=created, fresh=fresh)
+        return Handle(ref, name, self._waiter, codec, self._cancel, created=created, fresh=fresh)
+
+    async def _cancel(self, ref: Ref, reason: str) -> bool:
+        await self.log.ensure()
+        return await cancel(self.log, ref, by=self.settings.name, reason=reason)
 
     # Dead letters -------------------------------------------------------------------------------
 
@@ -262,7 +287,7 @@ class Bus:
         self.journal.close()
 
 
-def _ref(task: Task[Any, Any], key: str | None) -> Ref:
+def _ref(task: Task[Any, Any] | Workflow[Any, Any], key: str | None) -> Ref:
     """The reference of a task that stands alone: its run is itself.
 
     A chosen key counts within its contract, so the contract's name is part of the id.

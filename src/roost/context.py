@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Generic
 
 from typing_extensions import TypeVar
 
-from roost.contracts import Address, Endpoint, Task, Topic
+from roost.contracts import Address, Endpoint, Task, Topic, Workflow
 from roost.errors import DeadlineExceeded
 from roost.observe import Trace
 from roost.tasks import Handle
@@ -101,6 +101,12 @@ class Context(Generic[D]):
     ) -> Handle[O]:
         """As `Bus.submit`."""
         return await self._bus._submit(task, value, key=key, timeout_s=timeout_s, trace=self.trace)
+
+    async def start(
+        self, workflow: Workflow[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+    ) -> Handle[O]:
+        """As `Bus.start`."""
+        return await self._bus._submit(workflow, value, key=key, timeout_s=timeout_s, trace=self.trace)
 
     async def submit_many(
         self,

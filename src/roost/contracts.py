@@ -221,19 +221,28 @@ class Task(Contract, Generic[I, O]):
 class Workflow(Contract, Generic[I, O]):
     """A durable workflow of several agents: begun once per key, resumed on any instance.
 
-    `deadline_s` bounds everything from its start to its outcome; None, the default, does not.
+    `retry` counts exceptions of the workflow itself, not crashes of its processes. `deadline_s` bounds
+    everything from its start to its outcome; None, the default, does not. `ack_wait_s` is how long a
+    coordinator may be silent before another instance takes the run over.
     """
 
     input: type[I]
     output: type[O]
+    retry: Retry = field(default=_DEFAULT_RETRY, kw_only=True)
     deadline_s: float | None = field(default=None, kw_only=True)
+    ack_wait_s: float = field(default=30, kw_only=True)
 
     kind: ClassVar[str] = "workflow"
     _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "output": "output_codec"}
+    attempt_timeout_s: ClassVar[float | None] = None
+    """An execution has no bound of its own: it may wait for days."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        if not isinstance(self.retry, Retry):
+            raise ConfigError(f"{self}: retry = {quoted(self.retry)}: must be roost.Retry.")
         self._check_optional_seconds("deadline_s")
+        self._check_seconds("ack_wait_s", least=_LEAST_ACK_WAIT_S)
 
     @cached_property
     def input_codec(self) -> Codec[I]:

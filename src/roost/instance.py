@@ -9,12 +9,13 @@ from typing import Any
 
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, Task, Topic
+from roost.contracts import Endpoint, Task, Topic, Workflow
 from roost.errors import PermissionDenied, RoostError
 from roost.messaging import EndpointServer, TopicReader
 from roost.messaging.call import Function
 from roost.messaging.endpoints import trace_of
 from roost.observe import Trace
+from roost.runs import Coordinator, Run
 from roost.tasks import Delivery, Worker
 from roost.transport import Message
 
@@ -72,6 +73,17 @@ class Instance:
             )
             self._services.append(server)
             server.start()
+        elif isinstance(contract, Workflow):
+            coordinator = Coordinator(
+                self.bus.log,
+                contract,
+                self._on_workflow(contract, call),
+                concurrency=concurrency,
+                instance=self.name,
+                deps=self._deps,
+            )
+            self._workers.append(coordinator)
+            await coordinator.start()
         else:
             worker = Worker(
                 self.bus.log,
@@ -148,6 +160,16 @@ class Instance:
             return result
 
         return handle
+
+    def _on_workflow(
+        self, workflow: Workflow[Any, Any], call: Function
+    ) -> Callable[[Any, Run[Any]], Awaitable[Any]]:
+        async def execute(value: Any, run: Run[Any]) -> Any:
+            result = await call(value, lambda: run)
+            self.handled[workflow.name] += 1
+            return result
+
+        return execute
 
     async def stop(self, grace_s: float) -> None:
         """Take no new work, let handlers finish within `grace_s` seconds, hand back the rest, send what is left.

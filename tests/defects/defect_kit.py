@@ -32,28 +32,25 @@ class Events:
 
     def __init__(self) -> None:
         self.all: list[tuple[str, str]] = []
-        self._waiting: list[tuple[str, int, asyncio.Future[str]]] = []
+        self._news = asyncio.Event()
 
     def __call__(self, event: str, detail: str) -> None:
         self.all.append((event, detail))
-        for name, number, future in self._waiting:
-            if name == event and self.count(event) >= number and not future.done():
-                future.set_result(detail)
+        self._news.set()
 
     def count(self, event: str) -> int:
-        return sum(name == event for name, _ in self.all)
+        return len(self.details(event))
 
     def details(self, event: str) -> list[str]:
         return [detail for name, detail in self.all if name == event]
 
-    async def wait(self, event: str, *, number: int = 1, within_s: float = 10.0) -> str:
-        """The detail of the event that is the `number`-th of its name, past or to come."""
-        if self.count(event) >= number:
-            return self.details(event)[number - 1]
-        future: asyncio.Future[str] = asyncio.get_running_loop().create_future()
-        self._waiting.append((event, number, future))
+    async def wait(self, event: str, text: str = "", *, number: int = 1, within_s: float = 10.0) -> str:
+        """The detail of the `number`-th event of this name that has `text` in it, past or to come."""
         async with asyncio.timeout(within_s):
-            return await future
+            while len(found := [detail for detail in self.details(event) if text in detail]) < number:
+                self._news.clear()
+                await self._news.wait()
+        return found[number - 1]
 
 
 class Ours:
@@ -240,7 +237,7 @@ Talk = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Coroutine[Any, Any
 
 
 @asynccontextmanager
-async def rogue(talk: Talk) -> AsyncIterator[str]:
+async def rogue(talk: Talk, port: int = 0) -> AsyncIterator[str]:
     """A server that says what it likes; only for what no real one can be made to say. Yields host:port."""
     talks: set[asyncio.Task[None]] = set()
 
@@ -255,7 +252,7 @@ async def rogue(talk: Talk) -> AsyncIterator[str]:
         finally:
             writer.close()
 
-    server = await asyncio.start_server(accept, "127.0.0.1", 0)
+    server = await asyncio.start_server(accept, "127.0.0.1", port)
     try:
         yield f"127.0.0.1:{server.sockets[0].getsockname()[1]}"
     finally:
@@ -268,3 +265,21 @@ async def rogue(talk: Talk) -> AsyncIterator[str]:
 
 INFO = b'INFO {"server_id":"X","version":"2.15.1","max_payload":1048576,"headers":true,"proto":1%b}\r\n'
 """What a rogue server begins with; more JSON members may be put in."""
+
+
+async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bytes:
+    """What a server says until the client is connected; the CONNECT line it got."""
+    writer.write(INFO % b"")
+    connect = await reader.readline()
+    while await reader.readline() not in (b"PING\r\n", b""):
+        pass
+    writer.write(b"PONG\r\n")
+    await writer.drain()
+    return connect
+
+
+async def answer_pings(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    """What a server without news does until the client leaves."""
+    while line := await reader.readline():
+        if line == b"PING\r\n":
+            writer.write(b"PONG\r\n")

@@ -237,7 +237,8 @@ async def test_a_full_backlog_drops_the_newest_counted_logged_and_told(
         assert await inbox.take(3) == [2, 3, 4]
         assert inbox.empty
     lines = [record.message for record in caplog.records if record.message.startswith("dropped")]
-    assert len(lines) == 1, "one line a second for one kind of event"
+    assert len(lines) == 2, "one line a second for one kind of event, and one for those that had none"
+    assert lines[1] == "dropped: 4 more since the last line about them"
 
 
 async def test_large_messages_are_bounded_by_their_bytes(

@@ -20,8 +20,8 @@ def demo(
 ) -> None:
     """Audit the text files of a folder with a team of agents.
 
-    Without PATH it is the current folder. Starts a local server, a coordinator, digest and link-checking workers and a reporter, each a process of its
-    own, and writes report.md, report.json and timeline.svg.
+    Without PATH it is the current folder. Starts a local server, a coordinator, digest and link-checking workers
+    and a reporter, each a process of its own, and writes report.md, report.json and timeline.svg.
 
     \b
     Example:

@@ -53,9 +53,7 @@ def print_fields(fields: Sequence[tuple[str, str]]) -> None:
     """Names and values below each other."""
     width = max(len(name) for name, _ in fields)
     for name, value in fields:
-        line = Text(name.ljust(width + 2), style="dim")
-        line.append(clean(value, CELL), style="none")
-        console().print(line)
+        console().print(Text.assemble((name.ljust(width + 2), "dim"), clean(value, CELL)))
 
 
 def when(seconds: float) -> str:
@@ -82,6 +80,8 @@ def lasted(seconds: float | None) -> str:
     """A duration for people."""
     if seconds is None:
         return ""
+    if seconds < 0.001:
+        return "< 1 ms"
     if seconds < 1:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 120:

@@ -33,9 +33,9 @@ def up_command(
 ) -> None:
     """Run agents in processes of their own.
 
-    They run until Ctrl-C or SIGTERM. A process that dies is started again, after a delay that grows from death to death. At the end running handlers
-    finish within the grace period; what does not is handed back and delivered again. Exit code 0: all of that
-    went well. 1: no process could be started, or one had to be killed.
+    They run until Ctrl-C or SIGTERM. A process that dies is started again, after a delay that grows from death
+    to death. At the end running handlers finish within the grace period; what does not is handed back and
+    delivered again. Exit code 0: all of that went well. 1: no process could be started, or one had to be killed.
 
     \b
     Example:

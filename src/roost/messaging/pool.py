@@ -42,7 +42,7 @@ class Pool(Generic[T]):
     ) -> None:
         self._handle = handle
         self._concurrency = concurrency
-        self._backlog = backlog
+        self._room = concurrency + backlog
         self._name = name
         self._context = copy_context()
         self._waiting: deque[T] = deque()
@@ -62,8 +62,8 @@ class Pool(Generic[T]):
         return len(self._waiting)
 
     def put(self, item: T) -> bool:
-        """Take an item, or return False when the queue is full or the pool is closed."""
-        if self._closed or len(self._waiting) >= self._backlog:
+        """Take an item, or return False when as many run and wait as may, or the pool is closed."""
+        if self._closed or len(self._waiting) + self._busy >= self._room:
             return False
         self._waiting.append(item)
         self._more()

@@ -4,7 +4,9 @@ A run is a subject prefix in the log. Nothing here knows of agents; what a workf
 is lost with its process and done again, what is in a record is not.
 """
 
+from roost.runs.cancelling import cancel
 from roost.runs.coordinator import Coordinator
 from roost.runs.run import Run
+from roost.runs.signals import send_signal
 
-__all__ = ["Coordinator", "Run"]
+__all__ = ["Coordinator", "Run", "cancel", "send_signal"]

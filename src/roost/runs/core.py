@@ -200,7 +200,8 @@ class Core:
         if early is not None:
             self.seen_s = max(self.seen_s, early.stored_s)
             return early
-        future = self._waits[subject] = asyncio.get_running_loop().create_future()
+        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
+        self._waits[subject] = future
         self.resting(1)
         self.ends.wake()
         try:

@@ -121,7 +121,9 @@ class Fanout:
         token = chunk_token(self._token, number)
         planned = core.steps.get(token)
         if planned is not None and (planned["kind"] != "map" or planned["contract"] != self._contract.name):
-            core.mismatch(self._name, f"map {self._contract.name}", f"{planned['kind']} {planned['contract']}")
+            core.mismatch(
+                self._name, f"map {self._contract.name}", f"{planned['kind']} {planned['contract']}"
+            )
             await core.never()
         room = min(PART, self._ahead - (self._count - self._read))
         wanted = planned.get("count", 0) if planned is not None else room
@@ -274,7 +276,11 @@ class Fanout:
         try:
             outcome = decode_outcome(record, Ref(core.run, self._contract.name, id), key, self._codec)
         except InvalidMessage as error:
-            core.mismatch(f"{self._name}[{key}]", "an output of another type", f"one of which {error.field} {error.reason}")
+            core.mismatch(
+                f"{self._name}[{key}]",
+                "an output of another type",
+                f"one of which {error.field} {error.reason}",
+            )
             await core.never()
         return placed(outcome, index)
 

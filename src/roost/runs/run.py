@@ -9,11 +9,12 @@ from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
 from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
 
+from pydantic_core import to_json
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from roost.codec import Codec, Limits
+from roost.codec import Codec, Limits, canonical_equal
 from roost.contracts import Signal, Task, Workflow
-from roost.errors import InvalidMessage, JetStreamError, RequestTimeout
+from roost.errors import InvalidMessage, RequestTimeout
 from roost.runs.core import Core
 from roost.runs.fanout import AHEAD, Fanout
 from roost.runs.inputs import input_digest
@@ -21,10 +22,9 @@ from roost.runs.records import StepRecord
 from roost.tasks.batch import Write, guarded
 from roost.tasks.outcome import Outcome, decode_outcome, value_of
 from roost.tasks.records import Ref, end_codec
-from roost.codec import canonical_equal
 
-I = TypeVar("I")  # noqa: E741
-O = TypeVar("O")  # noqa: E741
+I = TypeVar("I")
+O = TypeVar("O")
 M = TypeVar("M")
 R = TypeVar("R")
 P = ParamSpec("P")
@@ -86,7 +86,8 @@ class Run(Generic[D]):
                 core.mismatch(name, "another input", "an input with another hash")
                 await core.never()
             core.saw(there)
-            return await self._recorded(name, codec, there.get("value"), subject)
+            recorded: R = await self._recorded(name, codec, there.get("value"), subject)
+            return recorded
         started = core.log.now_s()
         core.working(1)
         try:
@@ -112,12 +113,12 @@ class Run(Generic[D]):
 
     async def _recorded(self, name: str, codec: Codec[Any], value: Any, subject: str) -> Any:
         """A recorded value as the code's type; a value that does not fit it parks the run."""
-        from pydantic_core import to_json
-
         try:
             return codec.decode(to_json(value), subject=subject)
         except InvalidMessage as error:
-            self._core.mismatch(name, "a result of another type", f"one of which {error.field} {error.reason}")
+            self._core.mismatch(
+                name, "a result of another type", f"one of which {error.field} {error.reason}"
+            )
             await self._core.never()
 
     async def call(self, contract: Task[I, O] | Workflow[I, O], value: I, *, name: str | None = None) -> O:
@@ -148,7 +149,9 @@ class Run(Generic[D]):
         try:
             return decode_outcome(record, ref, name, end_codec(contract.output, contract.limits))
         except InvalidMessage as error:
-            self._core.mismatch(name, "an output of another type", f"one of which {error.field} {error.reason}")
+            self._core.mismatch(
+                name, "an output of another type", f"one of which {error.field} {error.reason}"
+            )
             await self._core.never()
 
     def map(
@@ -172,7 +175,9 @@ class Run(Generic[D]):
             self._core, contract, items, key=key, name=name or contract.name, ahead=ahead, ordered=ordered
         )
 
-    async def wait_for(self, signal: Signal[M], *, timeout_s: float | None = None, name: str | None = None) -> M:
+    async def wait_for(
+        self, signal: Signal[M], *, timeout_s: float | None = None, name: str | None = None
+    ) -> M:
         """The next signal of this kind, oldest first; sent by `Bus.signal`, before or during the wait.
 
         A wait holds no slot of the agent's concurrency and may last for days. Raises RequestTimeout when

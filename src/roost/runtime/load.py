@@ -17,6 +17,8 @@ from roost._text import clean, quoted
 from roost.agent import Agent
 from roost.errors import ConfigError
 
+_PACKAGE = str(Path(__file__).parent.parent)
+
 
 def check_target(target: str) -> tuple[str, str]:
     """Module and attribute of a target. Raises ConfigError if it is not written like one."""
@@ -65,7 +67,7 @@ def _imported(name: str) -> ModuleType:
 
 
 def _broken(name: str, error: BaseException) -> str:
-    """Why a module cannot be imported, with the innermost place outside the import machinery."""
+    """Why a module cannot be imported, with the innermost place outside of Roost and the import machinery."""
     said = f"{type(error).__name__}: {clean(str(error), 500)}" if str(error) else type(error).__name__
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not _is_machinery(one.filename)]
     if isinstance(error, SyntaxError) or not frames:
@@ -75,7 +77,7 @@ def _broken(name: str, error: BaseException) -> str:
 
 
 def _is_machinery(filename: str) -> bool:
-    return filename.startswith("<frozen") or filename in (__file__, importlib.__file__)
+    return filename.startswith(("<frozen", _PACKAGE)) or filename == importlib.__file__
 
 
 def _shown(filename: str) -> str:

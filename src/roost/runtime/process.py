@@ -9,16 +9,15 @@ are log lines.
 
 from __future__ import annotations
 
-import logging
 import os
 import socket
 import sys
 from typing import Any
 
 from roost.agent import Agent
-from roost.errors import ConfigError
 from roost.runtime.lifeline import Lifeline
 from roost.runtime.load import load_agent
+from roost.runtime.logs import set_up
 from roost.runtime.run import run
 from roost.runtime.specs import GRACE_S, check_grace
 
@@ -45,18 +44,13 @@ def _connection() -> socket.socket | None:
 
 
 def _loaded(target: str) -> Agent[Any]:
-    level = os.environ.pop("ROOST_LOG_LEVEL", "info").upper()
+    level = os.environ.pop("ROOST_LOG_LEVEL", "info")
     number = os.environ.pop("ROOST_NUMBER", "")
     agent = load_agent(target)
     if number:
         os.environ["ROOST_INSTANCE"] = f"{agent.name}-{number}"
-    name = os.environ.get("ROOST_INSTANCE", agent.name).replace("%", "")
-    if level not in logging.getLevelNamesMapping():
-        raise ConfigError(f"ROOST_LOG_LEVEL is {level!r}; use debug, info, warning or error")
     # After the import: a module that sets up logging has its way.
-    logging.basicConfig(
-        level=level, stream=sys.stderr, format=f"%(asctime)s {name} %(levelname)s %(name)s: %(message)s"
-    )
+    set_up(os.environ.get("ROOST_INSTANCE", agent.name), level)
     return agent
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from roost._text import quoted
 from roost.errors import ConfigError
 from roost.runtime.load import check_target
+from roost.runtime.logs import LEVELS
 from roost.subjects import token
 
 MAX_PROCESSES = 512
@@ -47,7 +48,7 @@ class SupervisorOptions:
 
     def __post_init__(self) -> None:
         check_grace(self.grace_s)
-        if self.log_level not in ("debug", "info", "warning", "error"):
+        if self.log_level not in LEVELS:
             raise ConfigError(f"log_level = {quoted(self.log_level)}: must be debug, info, warning or error")
 
 

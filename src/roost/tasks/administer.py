@@ -34,7 +34,9 @@ class Size:
 
     def __post_init__(self) -> None:
         if self.max_bytes is not None and self.max_bytes != -1 and self.max_bytes < 1_000_000:
-            raise ConfigError(f"max_bytes = {quoted(self.max_bytes)}: must be at least 1,000,000, or -1 for no limit")
+            raise ConfigError(
+                f"max_bytes = {quoted(self.max_bytes)}: must be at least 1,000,000, or -1 for no limit"
+            )
         if self.replicas not in (None, 1, 3, 5):
             raise ConfigError(f"replicas = {quoted(self.replicas)}: must be 1, 3 or 5")
 

@@ -49,12 +49,16 @@ async def commit(link: Link, writes: Sequence[Write], *, timeout_s: float) -> in
     """
     if len(writes) == 1:
         only = writes[0]
-        return await link.jetstream.publish(only.subject, only.data, block(*only.headers), timeout_s=timeout_s)
+        return await link.jetstream.publish(
+            only.subject, only.data, block(*only.headers), timeout_s=timeout_s
+        )
     client = link.client
     await client.pressure()
     batch = ("Nats-Batch-Id", secrets.token_hex(8))
     for number, write in enumerate(writes[:-1], 1):
-        client.send(write.subject, write.data, "", block(*write.headers, batch, ("Nats-Batch-Sequence", str(number))))
+        client.send(
+            write.subject, write.data, "", block(*write.headers, batch, ("Nats-Batch-Sequence", str(number)))
+        )
     last = writes[-1]
     head = block(*last.headers, batch, ("Nats-Batch-Sequence", str(len(writes))), ("Nats-Batch-Commit", "1"))
     answer = await link.requests.ask(last.subject, last.data, head, timeout_s=timeout_s)

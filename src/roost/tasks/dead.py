@@ -108,7 +108,9 @@ async def replay_raw(log: Log, ref: Ref, payload: bytes | None = None, *, timeou
             _json.parse(data)
         except _json.BadJson as error:
             reason = str(error)
-            raise InvalidMessage(subject=log.subjects.task(target), field=error.field, reason=reason) from error
+            raise InvalidMessage(
+                subject=log.subjects.task(target), field=error.field, reason=reason
+            ) from error
     stored = await Submitter(log).submit(Item(target, data, Trace.new().header), timeout_s=timeout_s)
     await note_replay(log, letter, target)
     return stored

@@ -28,6 +28,7 @@ class Delivery:
         "stored_s",
         "subject",
         "token",
+        "withdrawn",
     )
 
     def __init__(self, message: Message, ref: Ref, seq: int, delivered: int, stored_s: float) -> None:
@@ -43,6 +44,7 @@ class Delivery:
         self.token = ""
         self.noted = False  # a note says that this attempt has started
         self.begun = 0.0  # loop time
+        self.withdrawn = False  # it was cancelled: whatever its handler comes to is not wanted
         self.deadline: float | None = None  # loop time at which the attempt is ended
         self.expired = False  # it was ended for that
 

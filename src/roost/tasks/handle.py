@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
@@ -14,20 +15,30 @@ from roost.tasks.records import Ref
 from roost.tasks.waiting import Waiter
 
 O = TypeVar("O")
+Cancel = Callable[[Ref, str], Awaitable[bool]]
 
 
 class Handle(Generic[O]):
     """One task. `id` names it for good: another process gets a handle on it by ``bus.handle(task, id)``."""
 
-    __slots__ = ("_codec", "_fresh", "_outcome", "_waiter", "created", "key", "ref")
+    __slots__ = ("_cancel", "_codec", "_fresh", "_outcome", "_waiter", "created", "key", "ref")
 
     def __init__(
-        self, ref: Ref, key: str, waiter: Waiter, codec: Codec[Any], *, created: bool, fresh: bool = False
+        self,
+        ref: Ref,
+        key: str,
+        waiter: Waiter,
+        codec: Codec[Any],
+        cancel: Cancel,
+        *,
+        created: bool,
+        fresh: bool = False,
     ) -> None:
         self.ref = ref
         self.key = key
         self.created = created
         """False when this submission found the task there already, under the same key."""
+        self._cancel = cancel
         self._fresh = fresh  # stored just now, while the waiter's feed covered its contract
         self._waiter = waiter
         self._codec = codec
@@ -60,6 +71,14 @@ class Handle(Generic[O]):
     async def result(self, *, timeout_s: float | None = None) -> O:
         """Wait for the value. Raises as `outcome`, and TaskDead or TaskCancelled when there will be none."""
         return value_of(await self.outcome(timeout_s=timeout_s), self.ref)
+
+    async def cancel(self, reason: str = "") -> bool:
+        """Cancel it, and all below it if it is a workflow; False when it had an outcome already.
+
+        What is queued never runs; a handler at work gets a CancelledError and may clean up; a result that
+        comes late loses to the record. Raises ConfigError when there is no such task.
+        """
+        return await self._cancel(self.ref, reason)
 
     def __repr__(self) -> str:
         return f"Handle({self.ref.name} {self.id})"

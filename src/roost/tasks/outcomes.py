@@ -29,9 +29,12 @@ NOTE_TRIES = 5
 
 
 class HandBack(Exception):
-    """The delivery cannot be finished now and goes back to the server for `after_s` seconds."""
+    """The delivery cannot be finished now and goes back to the server for `after_s` seconds.
 
-    def __init__(self, reason: str, after_s: float) -> None:
+    None: it is not ours any more, and nothing is said of it.
+    """
+
+    def __init__(self, reason: str, after_s: float | None) -> None:
         self.after_s = after_s
         super().__init__(reason)
 
@@ -58,14 +61,8 @@ class OutcomeWriter:
         newest = delivery.seq
         tries = 0
         while True:
-            head = (
-                "NATS/1.0\r\n"
-                f"Nats-Expected-Last-Subject-Sequence:{newest}\r\n"
-                f"Nats-Expected-Last-Subject-Sequence-Subject:{subjects.guard(delivery.ref)}\r\n"
-                f"traceparent:{delivery.trace}\r\n\r\n"
-            ).encode()
             try:
-                await self._log.link.jetstream.publish(subject, data, head)
+                await self._put(delivery, subject, data, newest)
                 break
             except JetStreamError as error:
                 if error.err_code == WRONG_LAST_SEQUENCE:
@@ -113,6 +110,16 @@ class OutcomeWriter:
         if dead_reason is not None:
             await self._index(delivery.ref, dead_reason)
         return True
+
+    async def _put(self, delivery: Delivery, subject: str, data: bytes, newest: int) -> None:
+        """Store the `end` while the newest record under its guard has the sequence `newest`."""
+        head = (
+            "NATS/1.0\r\n"
+            f"Nats-Expected-Last-Subject-Sequence:{newest}\r\n"
+            f"Nats-Expected-Last-Subject-Sequence-Subject:{self._log.subjects.guard(delivery.ref)}\r\n"
+            f"traceparent:{delivery.trace}\r\n\r\n"
+        ).encode()
+        await self._log.link.jetstream.publish(subject, data, head)
 
     async def complete(self, ref: Ref, end: Record) -> None:
         """Write what may be missing beside an `end` whose writer died: the index entry of a dead letter."""

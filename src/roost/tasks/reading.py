@@ -102,7 +102,9 @@ def _history(
         ended_s=end[0] if end is not None else None,
         status=status,
         reason=end[1].get("reason", "") if end is not None else "",
-        attempts=_ended(end[1]) if end is not None and end[1]["attempts"] else _noted(notes, open=end is None),
+        attempts=_ended(end[1])
+        if end is not None and end[1]["attempts"]
+        else _noted(notes, open=end is None),
     )
 
 

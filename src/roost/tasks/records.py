@@ -14,9 +14,9 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Generic, Literal
+from typing import Any, Generic, Literal, NotRequired
 
-from typing_extensions import NotRequired, TypedDict, TypeVar
+from typing_extensions import TypedDict, TypeVar
 
 from roost._text import quoted
 from roost.codec import Codec, Limits
@@ -97,6 +97,10 @@ class Subjects:
     def live_ends(self, name: str) -> str:
         """The hints of all outcomes of a contract."""
         return f"{self.live}*.end.{name}.*"
+
+    def cancel(self, ref: Ref) -> str:
+        """Where workers are told that a task may have been cancelled."""
+        return f"{self.namespace}.cancel.{ref.name}.{ref.run}.{ref.id}"
 
     def tasks_of(self, name: str) -> str:
         """All tasks of a contract: the filter of its consumer."""

@@ -15,7 +15,7 @@ import secrets
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from roost.contracts import GiveUp, Task
+from roost.contracts import GiveUp, Task, Workflow
 from roost.errors import InvalidMessage, JetStreamError, Reject, RetryLater, RoostError
 from roost.tasks.attempts import bounded, describe, next_number, past_attempts
 from roost.tasks.delivery import Delivery
@@ -30,7 +30,7 @@ from roost.tasks.records import (
     encode_note,
     error_record,
 )
-from roost.transport import Message, Pump
+from roost.transport import Listener, Message, Pump
 
 log = logging.getLogger("roost.tasks")
 
@@ -52,7 +52,13 @@ class Worker:
     _notes_starts = True
 
     def __init__(
-        self, tasks: Log, task: Task[Any, Any], invoke: Invoke, *, concurrency: int, instance: str
+        self,
+        tasks: Log,
+        task: Task[Any, Any] | Workflow[Any, Any],
+        invoke: Invoke,
+        *,
+        concurrency: int,
+        instance: str,
     ) -> None:
         self._log = tasks
         self._task = task
@@ -68,6 +74,8 @@ class Worker:
         self._since_s = 0.0
         self._stopping = False
         self._ensuring: asyncio.Task[None] | None = None
+        self._cancels: Listener | None = None
+        self._checks: set[asyncio.Task[None]] = set()
 
     @property
     def running(self) -> int:
@@ -86,6 +94,10 @@ class Worker:
             on_trouble=self._trouble,
         )
         self._log.link.client.on_reconnect.append(self._reconnected)
+        client = self._log.link.client
+        self._cancels = client.listen(
+            f"{self._log.subjects.namespace}.cancel.{self._task.name}.>", self._cancel_asked
+        )
         self._heartbeat()
         self._pump.start()
 
@@ -117,9 +129,12 @@ class Worker:
             await asyncio.wait(rest, timeout=2.0)
         if self._beat is not None:
             self._beat.cancel()
-        if self._ensuring is not None:
-            self._ensuring.cancel()
-            await asyncio.gather(self._ensuring, return_exceptions=True)
+        if self._cancels is not None:
+            self._log.link.client.unlisten(self._cancels)
+        others = [*self._checks, *([self._ensuring] if self._ensuring is not None else [])]
+        for other in others:
+            other.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
 
     # Deliveries ---------------------------------------------------------------------------------
 
@@ -166,6 +181,33 @@ class Worker:
     def _reconnected(self) -> None:
         """A server that crashed may have forgotten the last acks and deliveries: older tasks are looked up."""
         self._since_s = max(self._since_s, self._log.now_s() + CLOCK_S)
+        for running, delivery in self._running.items():  # the word of a cancellation may have been missed
+            self._check(running, delivery)
+
+    def _cancel_asked(self, message: Message) -> None:
+        """Somebody says that a task was cancelled: look, if it runs here."""
+        place = message.subject.split(".")[3:]
+        for running, delivery in self._running.items():
+            if [delivery.ref.run, delivery.ref.id] == place:
+                self._check(running, delivery)
+
+    def _check(self, running: asyncio.Task[None], delivery: Delivery) -> None:
+        check = asyncio.get_running_loop().create_task(
+            self._stop_if_ended(running, delivery), name="roost-check-cancelled"
+        )
+        self._checks.add(check)
+        check.add_done_callback(self._checks.discard)
+
+    async def _stop_if_ended(self, running: asyncio.Task[None], delivery: Delivery) -> None:
+        """Cancel a handler whose task has an outcome already; the record is believed, not the message."""
+        try:
+            end = await self._log.last(self._log.subjects.end(delivery.ref), leader=True)
+        except RoostError as error:
+            self._log.journal.count(f"cancel_not_checked:{type(error).__name__}")
+            return
+        if end is not None and end.data.startswith(b'{"status":"cancelled"') and not running.done():
+            delivery.withdrawn = True
+            running.cancel()
 
     def _trouble(self, kind: str, text: str) -> None:
         self._log.journal.record(f"pull_{kind}", subject=f"task {self._task.name}", reason=text)
@@ -189,6 +231,10 @@ class Worker:
         try:
             await self._process(delivery)
         except asyncio.CancelledError:
+            if delivery.withdrawn:
+                self._answer(delivery, b"+ACK")
+                self._log.journal.record("task_cancelled", subject=str(delivery.ref), level=logging.INFO)
+                return
             self._return(delivery)
             self._answer(delivery, b"-NAK")
             self._log.journal.record(

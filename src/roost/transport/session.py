@@ -19,7 +19,7 @@ from typing import Any
 
 from roost.errors import ConnectionClosed, Disconnected, NotConnected, WrongLoop
 from roost.transport.compat import NatsPy
-from roost.transport.failures import Stale, is_auth_failure
+from roost.transport.failures import AuthRefused, Stale, is_auth_failure
 from roost.transport.handshake import greet, parse_info
 from roost.transport.listener import Listener
 from roost.transport.parser import Parser
@@ -343,9 +343,10 @@ class Session(NatsPy):
                 await self.dial()
                 break
             except Exception as error:  # whatever it is, a later attempt may work
-                if is_auth_failure(str(error)):
+                if isinstance(error, AuthRefused):
                     self._auth_failed(str(error))
                 else:
+                    self.auth_failures = 0
                     self._tell("reconnect_failed", f"{type(error).__name__}: {error}")
         self.stats["reconnects"] += 1
         self._tell("reconnected", str(self._server_info.get("server_name", "")))

@@ -31,6 +31,7 @@ class Wire(asyncio.Protocol):
         self._on_data: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[Exception], None] | None = None
         self._lost: Exception | None = None
+        self._left = False  # nobody is to be told any more
         self._gone = self._loop.create_future()
         self.heard = False
         """Set whenever anything arrives."""
@@ -80,17 +81,22 @@ class Wire(asyncio.Protocol):
                 self._waiter = None
 
     def start(self, on_data: Callable[[bytes], None], on_lost: Callable[[Exception], None]) -> None:
-        """End of the handshake: from now on `on_data` gets each chunk, `on_lost` the reason of the end.
+        """End of the handshake: from the next turn of the loop on, `on_data` gets each chunk.
 
-        `on_data` may raise Malformed, which ends the connection. Neither is called after `abort`.
+        `on_data` may raise Malformed, which ends the connection. `on_lost` gets the reason of the end, once,
+        after all data. Neither is called after `abort` or `close`.
         """
-        self._on_data = on_data
-        self._on_lost = on_lost
+        self._loop.call_soon(self._begin, on_data, on_lost)
+
+    def _begin(self, on_data: Callable[[bytes], None], on_lost: Callable[[Exception], None]) -> None:
+        if self._left:
+            return
+        self._on_data, self._on_lost = on_data, on_lost
         rest, self._gathered = self._gathered, b""
         if rest:
-            self._loop.call_soon(self.data_received, rest)
+            self.data_received(rest)
         if self._lost is not None:
-            self._loop.call_soon(self._end, self._lost)
+            self._end(self._lost)
 
     # Writing ------------------------------------------------------------------------------------
 
@@ -115,6 +121,7 @@ class Wire(asyncio.Protocol):
 
     def abort(self) -> None:
         """End at once: what is not sent is discarded, nobody is told."""
+        self._left = True
         self._on_data = self._on_lost = None
         if self._lost is None:
             self._lost = ServerClosed()
@@ -124,6 +131,7 @@ class Wire(asyncio.Protocol):
 
     async def close(self, timeout_s: float) -> None:
         """Send what is queued, then end; after `timeout_s` seconds end at once."""
+        self._left = True
         self._on_data, self._on_lost = _ignore, None
         if self._transport is None:
             return

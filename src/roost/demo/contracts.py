@@ -1,0 +1,136 @@
+"""What the agents of the demo agree on: models and contracts, and nothing that runs.
+
+Values are small on purpose: files stay where they are and workers read them there; lists that a strange file could
+make endless are cut, and the rest is counted.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel
+
+from roost.contracts import Retry, Task, Topic
+
+MOST = 200
+"""Headings, marks and broken links kept of one file; the rest is counted."""
+TEXT = 200
+"""Characters kept of a line that is quoted."""
+
+
+class FileRef(BaseModel):
+    """One file of an audit: `path` is relative to `root`, with `/` on every system."""
+
+    audit: str
+    root: str
+    path: str
+
+
+class Skipped(BaseModel):
+    """A file or folder that was left out, and why."""
+
+    path: str
+    reason: str
+
+
+class Heading(BaseModel):
+    level: int
+    line: int
+    text: str
+
+
+class Mark(BaseModel):
+    """A TODO or FIXME, with the line it stands in."""
+
+    word: Literal["TODO", "FIXME"]
+    line: int
+    text: str
+
+
+class Digest(BaseModel):
+    """What is in a file. If `skipped` says why it could not be read, the rest is empty."""
+
+    path: str
+    kind: str = ""
+    bytes: int = 0
+    lines: int = 0
+    words: int = 0
+    headings: list[Heading] = []
+    marks: list[Mark] = []
+    more_headings: int = 0
+    more_marks: int = 0
+    skipped: str = ""
+
+
+class BrokenLink(BaseModel):
+    line: int
+    target: str
+    reason: str
+
+
+class LinkReport(BaseModel):
+    """Whether the links of a Markdown file lead somewhere. `external` ones (http, mailto ...) are only counted."""
+
+    path: str
+    checked: int = 0
+    external: int = 0
+    broken: list[BrokenLink] = []
+    more_broken: int = 0
+    skipped: str = ""
+
+
+class Folder(BaseModel):
+    """An order to audit `root`; what is written goes to `out`. Both are absolute."""
+
+    audit: str
+    root: str
+    out: str
+
+
+class Fanout(BaseModel):
+    """What came of an audit's tasks."""
+
+    files: int
+    submitted: int
+    done: int = 0
+    dead: int = 0
+    cancelled: int = 0
+    skipped: list[Skipped] = []
+    more_skipped: int = 0
+
+
+class ReportOrder(BaseModel):
+    """An order to write the report. What the workers found is in the log, under the name of the audit."""
+
+    audit: str
+    root: str
+    out: str
+    skipped: list[Skipped] = []
+    more_skipped: int = 0
+
+
+class Written(BaseModel):
+    """The files of a report, and what a person wants to know first."""
+
+    files: list[str]
+    digested: int
+    broken_links: int
+    marks: int
+    skipped: int
+
+
+class Progress(BaseModel):
+    """How far an audit is."""
+
+    ended: int
+    submitted: int
+    dead: int = 0
+
+
+_RETRY = Retry(attempts=4, base_s=0.2, cap_s=5)
+
+digest = Task("digest", FileRef, Digest, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600)
+links = Task("links", FileRef, LinkReport, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600)
+report = Task("report", ReportOrder, Written, retry=_RETRY, attempt_timeout_s=300, deadline_s=3600)
+audit = Task("audit", Folder, Fanout, retry=_RETRY, attempt_timeout_s=3600, deadline_s=7200)
+progress = Topic("roost_demo.{audit}.progress", Progress)

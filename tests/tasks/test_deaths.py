@@ -1,0 +1,94 @@
+"""Workers that die, or stand still: real processes, real signals."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+
+import roost
+from tasks.support import SOON_S, Number, agent_of, children, plus_one, records
+from tasks.worker_process import fatal, patient, paused
+
+
+async def test_a_worker_killed_before_any_handler_ran_burns_no_attempt(nats_url: str, namespace: str) -> None:
+    """Three deliveries come to nothing; the contract allows a single attempt."""
+    async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
+        handle = await bus.submit(patient, Number(n=1))
+        for _ in range(3):
+            worker = await start("dies-at-delivery", nats_url, namespace)
+            await worker.says("delivered")
+            assert await worker.ended() == -signal.SIGKILL
+        worker = await start("plain", nats_url, namespace)
+        assert await worker.says("started") == "started 1 1"
+        outcome = await handle.outcome(timeout_s=SOON_S)
+    assert isinstance(outcome, roost.Done), outcome
+    assert outcome.value == Number(n=2)
+    assert [(one.number, one.result) for one in outcome.history] == [(1, "done")]
+
+
+async def test_a_handler_that_kills_its_process_runs_at_most_one_time_more_than_it_may(
+    nats_url: str, namespace: str
+) -> None:
+    runs = 0
+    async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
+        handle = await bus.submit(fatal, Number(n=1))
+        outcome = asyncio.ensure_future(handle.outcome(timeout_s=SOON_S))
+        while not outcome.done():
+            worker = await start("fatal", nats_url, namespace)
+            await worker.says("ready")
+            ended = asyncio.ensure_future(worker.ended())
+            await asyncio.wait([outcome, ended], return_when=asyncio.FIRST_COMPLETED)
+            ended.cancel()
+            runs += any(line.startswith("started") for line in worker.said) or worker.process.returncode == 7
+        assert runs == fatal.retry.attempts + 1
+        dead = await outcome
+    assert isinstance(dead, roost.Dead)
+    assert dead.letter.reason.startswith("attempts exhausted (2); the last one: its process died")
+    assert [one.result for one in dead.history] == ["lost", "lost"]
+
+
+async def test_a_fatal_task_does_not_take_others_with_it(nats_url: str, namespace: str) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
+        await bus.submit(fatal, Number(n=1))
+        doomed = await start("fatal", nats_url, namespace)
+        assert await doomed.ended() == 7
+        async with bus.serving(agent_of(fatal, plus_one)):
+            healthy = await bus.submit(fatal, Number(n=5))
+            assert await healthy.result(timeout_s=2) == Number(n=6)
+
+
+async def test_the_late_result_of_a_paused_worker_loses(nats_url: str, namespace: str) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
+        handle = await bus.submit(paused, Number(n=3))
+        first = await start("slow", nats_url, namespace)
+        await first.says("started 3 1")
+        first.signal(signal.SIGSTOP)
+        second = await start("slow", nats_url, namespace)
+        await second.says("started 3 1")
+        outcome = await handle.outcome(timeout_s=SOON_S)
+        first.signal(signal.SIGCONT)
+        await first.says("event outcome_lost_race")
+        assert isinstance(outcome, roost.Done)
+        assert outcome.value == f"by {second.process.pid}"
+        assert len(await records(bus, "end")) == 1
+        again = await bus.handle(paused, handle.id).outcome(timeout_s=SOON_S)
+        assert isinstance(again, roost.Done)
+        assert again.value == outcome.value
+
+
+async def test_work_of_a_killed_worker_is_done_by_another_within_the_ack_wait(nats_url: str, namespace: str) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
+        handle = await bus.submit(paused, Number(n=5))
+        first = await start("slow", nats_url, namespace)
+        second = await start("slow", nats_url, namespace)
+        begun = [asyncio.ensure_future(worker.says("started")) for worker in (first, second)]
+        await asyncio.wait(begun, return_when=asyncio.FIRST_COMPLETED)
+        killed, other = (first, second) if begun[0].done() else (second, first)
+        killed.signal(signal.SIGKILL)
+        loop = asyncio.get_running_loop()
+        dead_at = loop.time()
+        await asyncio.wait(begun)
+        assert loop.time() - dead_at < paused.ack_wait_s + 1
+        outcome = await handle.outcome(timeout_s=SOON_S)
+    assert isinstance(outcome, roost.Done)
+    assert outcome.value == f"by {other.process.pid}"

@@ -1,0 +1,132 @@
+"""A log with a size limit: new work is refused early, so that accepted work can finish."""
+
+from __future__ import annotations
+
+import asyncio
+
+import pytest
+
+import roost
+from roost.tasks import outcomes
+from tasks.support import SOON_S, Events, Number, agent_of, api, plus_one, provision, records, stranger
+
+add = roost.Task("add", Number, Number)
+text = roost.Task("text", str, Number)
+
+
+async def fill(nats_url: str, namespace: str) -> int:
+    """Store junk until the stream takes no more; returns the bytes that are in it."""
+    async with stranger(nats_url) as nc:
+        for size in (10_000, 100, 10):
+            while True:
+                answer = await nc.request(f"{namespace}.run.junk.state", b"x" * size, timeout=5)
+                if b'"error"' in answer.data:
+                    break
+        info = await api(nc, f"STREAM.INFO.ROOST_{namespace}")
+    used: int = info["state"]["bytes"]
+    return used
+
+
+async def enlarge(nats_url: str, namespace: str, max_bytes: int) -> None:
+    async with stranger(nats_url) as nc:
+        config = (await api(nc, f"STREAM.INFO.ROOST_{namespace}"))["config"] | {"max_bytes": max_bytes}
+        assert "error" not in await api(nc, f"STREAM.UPDATE.ROOST_{namespace}", config)
+
+
+async def test_submission_is_refused_at_80_percent_and_accepted_work_still_finishes(
+    nats_url: str, namespace: str
+) -> None:
+    limit = 1_000_000
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        accepted = []
+        with pytest.raises(roost.StoreFull) as full:
+            while True:
+                accepted.append(await bus.submit(text, "x" * 5000))
+        assert full.value.limit == limit
+        assert 0.8 * limit <= full.value.used < 0.82 * limit
+        with pytest.raises(roost.StoreFull):
+            await bus.submit_many(text, ["a", "b"])
+        async with stranger(nats_url) as nc:
+            used = (await api(nc, f"STREAM.INFO.ROOST_{namespace}"))["state"]["bytes"]
+        assert 0.75 * limit < used < 0.82 * limit
+
+        async def count(value: str) -> Number:
+            return Number(n=len(value))
+
+        async with bus.serving(agent_of(text, count)):
+            results = await asyncio.gather(*(handle.result(timeout_s=SOON_S) for handle in accepted))
+        assert {result.n for result in results} == {5000}
+
+
+async def test_a_fan_out_stops_at_80_percent_too(nats_url: str, namespace: str) -> None:
+    """Bug: the fill level was looked at once per call, and one large call filled the reserve."""
+    limit = 2_000_000
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+        async with roost.connect(nats_url, namespace=namespace) as bus:
+            with pytest.raises(roost.StoreFull):
+                await bus.submit_many(text, [f"{n:05}" + "x" * 2000 for n in range(3000)])
+            used = (await api(nc, f"STREAM.INFO.ROOST_{namespace}"))["state"]["bytes"]
+            assert used < 0.85 * limit
+            stored = await records(bus, "task")
+
+            async def count(value: str) -> Number:
+                return Number(n=int(value[:5]))
+
+            async with bus.serving(agent_of(text, count)):
+                for record in stored:
+                    await bus.handle(text, record.subject.rsplit(".", 1)[1]).result(timeout_s=SOON_S)
+
+
+async def test_room_that_is_made_is_noticed(nats_url: str, namespace: str) -> None:
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=200_000)
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        with pytest.raises(roost.StoreFull):
+            while True:
+                await bus.submit(text, "x" * 5000)
+        await enlarge(nats_url, namespace, 400_000)
+        async with asyncio.timeout(SOON_S):
+            while True:
+                try:
+                    await bus.submit(text, "at last")
+                    break
+                except roost.StoreFull:
+                    await bus.link.client.flush()
+
+
+@pytest.mark.parametrize("ending", ["done", "dead", "retried"])
+async def test_at_100_percent_work_is_handed_back_and_finishes_when_there_is_room(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, ending: str
+) -> None:
+    monkeypatch.setattr(outcomes, "FULL_DELAY_S", 0.2)
+    limit = 300_000
+    tries: list[int] = []
+
+    async def handler(value: Number, ctx: roost.Context) -> Number:
+        tries.append(ctx.attempt)
+        if ending == "dead":
+            raise roost.Reject("no")
+        if ending == "retried" and len(tries) == 1:
+            raise ValueError
+        return await plus_one(value)
+
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        events = Events(bus)
+        handle = await bus.submit(add, Number(n=1))
+        assert await fill(nats_url, namespace) > 0.99 * limit
+        async with bus.serving(agent_of(add, handler)):
+            handed_back = await events.until("task_handed_back", 3)
+            assert all("full" in event.reason or "note" in event.reason for event in handed_back)
+            assert await records(bus, "end") == []
+            await enlarge(nats_url, namespace, 2 * limit)
+            outcome = await handle.outcome(timeout_s=SOON_S)
+        assert isinstance(outcome, roost.Dead if ending == "dead" else roost.Done)
+        assert len(await records(bus, "end")) == 1
+        if ending == "dead":
+            assert len(await bus.dead_letters()) == 1
+    assert len(tries) == 2, "without room for its note, no attempt is begun"
