@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -15,8 +16,11 @@ from roost.server import LocalServer
 
 ROOT = Path(__file__).parent.parent
 TIMEOUT_S = 120.0
+"""Seconds that one process may take for what it does; a lost message shows as this."""
+GRACE_S = 5.0
 
 Side = Literal["floor", "roost"]
+SIDES: tuple[Side, ...] = ("floor", "roost")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,26 +49,31 @@ class Figures:
     server_us: float
     load: float  # of the machine, over the last minute, before the run
 
+    @property
+    def work_us(self) -> float:
+        """Processor time of all three processes."""
+        return self.near_us + self.far_us + self.server_us
+
 
 def run(case: Case, side: Side, *, quick: bool) -> Figures:
     """Raises RuntimeError when one of the processes fails, with what it wrote."""
     plan = case.quick if quick else case.plan
+    what = f"{case.name}, {side}: the process of {{}}"
     load = os.getloadavg()[0]
     with LocalServer() as server:
         far = _start(side, "far", case.far, server.url, plan)
         try:
-            if _line(far) != "ready":
-                raise RuntimeError(f"{case.name}: the {case.far} of {side} did not start")
+            _line(far, what.format(case.far))
             before = _cpu_s(server.pid)
             near = _start(side, "near", case.near, server.url, plan)
             try:
-                measured = json.loads(_line(near))
+                measured = json.loads(_line(near, what.format(case.near)))
             finally:
                 _end(near)
             served_s = _cpu_s(server.pid) - before
             if far.stdin is not None:
                 far.stdin.close()
-            served = json.loads(_line(far))
+            served = json.loads(_line(far, what.format(case.far)))
         finally:
             _end(far)
     total = (plan.count + plan.warm_up) * case.per_operation
@@ -81,22 +90,38 @@ def run(case: Case, side: Side, *, quick: bool) -> Figures:
 
 
 def _start(side: str, place: str, function: str, url: str, plan: Plan) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "benchmarks._child", side, place, function, url, json.dumps(asdict(plan))]
+    command = [
+        sys.executable,
+        "-m",
+        "benchmarks._child",
+        side,
+        place,
+        function,
+        url,
+        json.dumps(asdict(plan)),
+    ]
     return subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
-def _line(process: subprocess.Popen[str]) -> str:
+def _line(process: subprocess.Popen[str], what: str) -> str:
+    """The next line that a process writes. Raises RuntimeError when it ends, or takes too long, without one."""
     if process.stdout is None:
-        raise RuntimeError("the process has no output")
-    line = process.stdout.readline().strip()
+        raise RuntimeError(f"{what} has no output")
+    patience = threading.Timer(TIMEOUT_S, process.kill)
+    patience.start()
+    try:
+        line = process.stdout.readline().strip()
+    finally:
+        patience.cancel()
     if not line:
-        raise RuntimeError(f"{' '.join(process.args[2:6])}: ended without a result")  # type: ignore[index]
+        raise RuntimeError(f"{what} ended, or said nothing for {TIMEOUT_S:g} s; what it wrote stands above")
     return line
 
 
 def _end(process: subprocess.Popen[str]) -> None:
+    """A process that has said all it had to say ends by itself; any other one is killed."""
     try:
-        process.wait(0.0 if process.returncode is not None else 5.0)
+        process.wait(GRACE_S)
     except subprocess.TimeoutExpired:
         process.kill()
         process.wait()

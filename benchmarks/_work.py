@@ -48,12 +48,18 @@ CREDITS = Topic("site.credit", Credit)
 COUNT = Endpoint("count", Page, Digest)
 DIGEST = Task("digest", Page, Digest)
 
-TEXT = "a page of some twenty words that somebody wrote for nobody in particular to be counted and measured here"
+TEXT = (
+    "a page of some twenty words that somebody wrote for nobody in particular to be counted and measured here"
+)
 
 
 def reading(number: int) -> Reading:
     return Reading(
-        sensor="boiler-7", unit="celsius", value=20.5 + number % 50, taken=1_700_000_000 + number, tags=["north", "cellar"]
+        sensor="boiler-7",
+        unit="celsius",
+        value=20.5 + number % 50,
+        taken=1_700_000_000 + number,
+        tags=["north", "cellar"],
     )
 
 

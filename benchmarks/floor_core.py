@@ -11,7 +11,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import nats
-from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 from benchmarks._work import (
@@ -52,7 +51,8 @@ async def subscriber(url: str, plan: Plan) -> AsyncIterator[None]:
         total += 1
         if total % CREDIT == 0:
             await client.publish(
-                "site.credit", CREDITS.encode(Credit(arrived=total), subject="site.credit"),
+                "site.credit",
+                CREDITS.encode(Credit(arrived=total), subject="site.credit"),
                 headers={"traceparent": trace_header()},
             )
 

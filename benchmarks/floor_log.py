@@ -2,8 +2,8 @@
 
 The records are those of Roost's log, byte for byte in kind: an input stored create-once, an outcome guarded by
 the sequence of its task over all records of the task. One inbox with a callback and a future for each request is
-the fastest way that nats-py offers: `js.publish` makes a task with a timeout for each (2,700 against 9,000 stored a
-second, one at a time 0.26 against 0.20 ms).
+the best that was found in nats-py: with `js.publish` instead, 256 tasks in flight cost a third more processor time;
+`js.publish_async` costs the same, but has no timeout. A push consumer instead of the pulls makes no difference.
 """
 
 from __future__ import annotations
@@ -120,7 +120,9 @@ class Inbox:
     async def newest(self, subjects: list[str]) -> list[Msg]:
         """The newest record on each of many subjects that has one."""
         found: list[Msg] = []
-        await self.ask(f"$JS.API.DIRECT.GET.{STREAM}", json.dumps({"multi_last": subjects}).encode(), None, found)
+        await self.ask(
+            f"$JS.API.DIRECT.GET.{STREAM}", json.dumps({"multi_last": subjects}).encode(), None, found
+        )
         return found
 
 

@@ -19,7 +19,17 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
-from benchmarks._work import CONCURRENCY, Digest, Plan, Sample, digest, page, serially, side_by_side, trace_header
+from benchmarks._work import (
+    CONCURRENCY,
+    Digest,
+    Plan,
+    Sample,
+    digest,
+    page,
+    serially,
+    side_by_side,
+    trace_header,
+)
 from benchmarks.floor_log import (
     DIGESTS,
     ENDS,
@@ -79,7 +89,7 @@ class Worker:
 
     async def _one(self, msg: Msg) -> None:
         begun = time.time()
-        kind, ref = SUBJECTS.parse(msg.subject) or ("", Ref("", "", ""))
+        _, ref = SUBJECTS.parse(msg.subject) or ("", Ref("", "", ""))
         words = msg.reply.split(".")
         delivered, seq = int(words[4]), words[5]
         end = SUBJECTS.end(ref)
@@ -87,10 +97,22 @@ class Worker:
             value = PAGES.decode(msg.data, subject=msg.subject)
             data = DIGESTS.encode(digest(value), subject=msg.subject)
             self._serial += 1
-            record = b'{"status":"done","token":"%s.%d","attempts":[{"k":1,"by":"%s","at":%.6f,"s":%.6f}],"value":%s}' % (
-                self._unique.encode(), self._serial, self._name.encode(), begun, time.time() - begun, data,
+            record = (
+                b'{"status":"done","token":"%s.%d","attempts":[{"k":1,"by":"%s","at":%.6f,"s":%.6f}],"value":%s}'
+                % (
+                    self._unique.encode(),
+                    self._serial,
+                    self._name.encode(),
+                    begun,
+                    time.time() - begun,
+                    data,
+                )
             )
-            guard = {ONCE: seq, ONCE_OVER: SUBJECTS.guard(ref), "traceparent": (msg.headers or {})["traceparent"]}
+            guard = {
+                ONCE: seq,
+                ONCE_OVER: SUBJECTS.guard(ref),
+                "traceparent": (msg.headers or {})["traceparent"],
+            }
             try:
                 await self._inbox.store(end, record, guard)
             except Refused as error:

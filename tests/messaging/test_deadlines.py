@@ -156,15 +156,18 @@ async def test_a_request_whose_time_is_over_before_its_turn_reaches_no_handler(
         events = Events(bus)
         first = asyncio.create_task(bus.request(HELLO, Note(number=1)))
         assert await inbox.get() == 1
-        with pytest.raises(RequestTimeout):
-            await bus.request(HELLO, Note(number=2), timeout_s=0.05)
+        for number in (2, 3):  # when the time of the later one is over here, that of the earlier one is there
+            with pytest.raises(RequestTimeout):
+                await bus.request(HELLO, Note(number=number), timeout_s=0.05)
         go.set()
         await first
         [event] = await events.wait("request_expired")
         assert event.subject == f"{namespace}.endpoint.hello"
-        assert bus.counters["request_expired"] == 1
-        await bus.request(HELLO, Note(number=3))
-        assert await inbox.get() == 3
+        await bus.request(HELLO, Note(number=4))
+        seen: object = None
+        while seen != 4:
+            seen = await inbox.get()
+            assert seen != 2
 
 
 async def test_a_request_that_expired_in_the_queue_is_answered_with_its_reason(

@@ -154,7 +154,9 @@ async def test_a_frozen_broker_does_not_keep_the_process(own_server: LocalServer
             assert await program.ends(timeout_s=10) == 0
 
 
-async def test_a_process_waits_for_a_broker_that_is_not_there_yet_and_says_so(own_server: LocalServer) -> None:
+async def test_a_process_waits_for_a_broker_that_is_not_there_yet_and_says_so(
+    own_server: LocalServer,
+) -> None:
     url = own_server.url
     own_server.kill()
     async with Ear() as ear:
@@ -169,7 +171,9 @@ async def test_a_process_waits_for_a_broker_that_is_not_there_yet_and_says_so(ow
 
 async def test_a_process_that_still_waits_for_the_broker_ends_at_once() -> None:
     async with Ear() as ear:
-        async with await Program.agent("fleet:worker", env={**ear.env, "NATS_URL": "nats://127.0.0.1:1"}) as program:
+        async with await Program.agent(
+            "fleet:worker", env={**ear.env, "NATS_URL": "nats://127.0.0.1:1"}
+        ) as program:
             await program.says("waiting for the server")
             program.signal(signal.SIGTERM)
             assert await program.ends(timeout_s=3) == 0
@@ -179,7 +183,10 @@ async def test_a_process_that_still_waits_for_the_broker_ends_at_once() -> None:
     ("target", "message"),
     [
         ("nosuch:agent", "cannot start: there is no module 'nosuch' (looked in "),
-        ("fleet:missing", "cannot start: module fleet has no 'missing'; its agents are fleet:broken_lifespan, "),
+        (
+            "fleet:missing",
+            "cannot start: module fleet has no 'missing'; its agents are fleet:broken_lifespan, ",
+        ),
         ("fleet:not_an_agent", "cannot start: fleet:not_an_agent is no roost.Agent but [1, 2, 3]"),
         ("fleet:empty", "cannot start: agent empty has no handlers"),
         ("fleet:broken_lifespan", "cannot start: OSError: no database there"),
@@ -197,7 +204,9 @@ async def test_a_process_that_cannot_start_says_why_in_one_line(
             assert program.text.startswith(message)
 
 
-async def test_a_consumer_that_is_configured_otherwise_is_named_as_the_reason(nats_url: str, namespace: str) -> None:
+async def test_a_consumer_that_is_configured_otherwise_is_named_as_the_reason(
+    nats_url: str, namespace: str
+) -> None:
     other = Task("job", Job, Report, ack_wait_s=7)
     async with Ear() as ear, roost.connect(nats_url, namespace=namespace) as bus:
         await bus.log.ensure_consumer(other.name, other.ack_wait_s)
@@ -237,7 +246,9 @@ def test_a_program_of_ones_own_runs_an_agent_and_gets_the_exit_code(nats_url: st
         f"code = run_agent(agent, url={nats_url!r}, namespace={namespace!r})\n"
         "print('code', code, signal.getsignal(signal.SIGTERM) == signal.SIG_DFL)\n"
     )
-    answer = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, timeout=30, check=True)
+    answer = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, text=True, timeout=30, check=True
+    )
     assert answer.stdout.split("\n")[:3] == ["open", "closed", "code 0 True"]
 
 

@@ -32,7 +32,10 @@ def test_an_agent_is_found_by_module_and_attribute(folder: Path) -> None:
     ("source", "message"),
     [
         ("x = 1\ny = x / 0\n", "ZeroDivisionError: division by zero (shop_two.py, line 2)"),
-        ("import nosuch_thing\n", "ModuleNotFoundError: No module named 'nosuch_thing' (shop_two.py, line 1)"),
+        (
+            "import nosuch_thing\n",
+            "ModuleNotFoundError: No module named 'nosuch_thing' (shop_two.py, line 1)",
+        ),
         ("def f(:\n", "SyntaxError: invalid syntax (shop_two.py, line 1)"),
         ("import sys\nsys.exit('no')\n", "SystemExit: no (shop_two.py, line 2)"),
         ("raise ValueError('a\\x1b[31m\\nb')\n", r"ValueError: a\x1b[31m\nb (shop_two.py, line 1)"),
@@ -40,7 +43,9 @@ def test_an_agent_is_found_by_module_and_attribute(folder: Path) -> None:
         ("import roost\nroost.Agent('a b')\n", "(shop_two.py, line 2)"),
     ],
 )
-def test_a_module_that_cannot_be_imported_is_told_with_the_place(folder: Path, source: str, message: str) -> None:
+def test_a_module_that_cannot_be_imported_is_told_with_the_place(
+    folder: Path, source: str, message: str
+) -> None:
     (folder / "shop_two.py").write_text(source)
     with pytest.raises(ConfigError) as error:
         load_agent("shop_two:agent")

@@ -36,11 +36,15 @@ class Notices:
                 await self._more.wait()
 
 
-async def test_a_killed_worker_is_started_again_and_its_task_is_done_elsewhere(nats_url: str, namespace: str) -> None:
+async def test_a_killed_worker_is_started_again_and_its_task_is_done_elsewhere(
+    nats_url: str, namespace: str
+) -> None:
     told = Notices()
     async with Ear() as ear, roost.connect(nats_url, namespace=namespace) as bus:
         spec = AgentSpec(target="fleet:worker", processes=2)
-        async with Supervisor([spec], url=nats_url, namespace=namespace, env=ear.env, tell=told) as supervisor:
+        async with Supervisor(
+            [spec], url=nats_url, namespace=namespace, env=ear.env, tell=told
+        ) as supervisor:
             await supervisor.wait_ready()
             assert sorted(p.name for p in supervisor.processes) == ["worker-1", "worker-2"]
             handle = await bus.submit(fleet.brief, Job(id="j", first_s=60))
@@ -65,7 +69,9 @@ async def test_leaving_the_block_ends_all_processes_in_order(nats_url: str, name
     told = Notices()
     async with Ear() as ear:
         spec = AgentSpec(target="fleet:worker", processes=2, name="w")
-        async with Supervisor([spec], url=nats_url, namespace=namespace, env=ear.env, tell=told) as supervisor:
+        async with Supervisor(
+            [spec], url=nats_url, namespace=namespace, env=ear.env, tell=told
+        ) as supervisor:
             await supervisor.wait_ready()
             pids = [p.pid for p in supervisor.processes]
             codes = await supervisor.stop()
@@ -80,7 +86,9 @@ async def test_a_frozen_process_is_killed_when_its_time_is_over(nats_url: str, n
     told = Notices()
     async with Ear() as ear:
         spec = AgentSpec(target="fleet:worker")
-        async with Supervisor([spec], url=nats_url, namespace=namespace, env=ear.env, tell=told) as supervisor:
+        async with Supervisor(
+            [spec], url=nats_url, namespace=namespace, env=ear.env, tell=told
+        ) as supervisor:
             await supervisor.wait_ready()
             supervisor.processes[0].send_signal(signal.SIGSTOP)
             assert await supervisor.stop(0) == {"worker-1": -9}
@@ -93,7 +101,9 @@ async def test_a_cancelled_supervisor_leaves_no_process_behind(nats_url: str, na
 
     async def run(ear: Ear) -> None:
         spec = AgentSpec(target="fleet:worker", processes=2)
-        async with Supervisor([spec], url=nats_url, namespace=namespace, env=ear.env, tell=lambda _: None) as one:
+        async with Supervisor(
+            [spec], url=nats_url, namespace=namespace, env=ear.env, tell=lambda _: None
+        ) as one:
             await one.wait_ready()
             pids.extend(p.pid for p in one.processes if p.pid is not None)
             for process in one.processes:
@@ -115,16 +125,24 @@ async def test_a_cancelled_supervisor_leaves_no_process_behind(nats_url: str, na
             await fleet.gone(pid, timeout_s=5)
 
 
-async def test_waiting_for_agents_that_cannot_start_ends_with_the_reason(nats_url: str, namespace: str) -> None:
+async def test_waiting_for_agents_that_cannot_start_ends_with_the_reason(
+    nats_url: str, namespace: str
+) -> None:
     async with Ear() as ear:
         specs = [AgentSpec(target="fleet:worker"), AgentSpec(target="fleet:missing", processes=2)]
-        async with Supervisor(specs, url=nats_url, namespace=namespace, env=ear.env, tell=lambda _: None) as one:
-            with pytest.raises(AgentsFailed, match="fleet:missing: module fleet has no 'missing'; its ") as error:
+        async with Supervisor(
+            specs, url=nats_url, namespace=namespace, env=ear.env, tell=lambda _: None
+        ) as one:
+            with pytest.raises(
+                AgentsFailed, match="fleet:missing: module fleet has no 'missing'; its "
+            ) as error:
                 await one.wait_ready()
             assert error.value.failures[0][0] == "fleet:missing"
 
 
-async def test_a_process_that_failed_to_start_is_tried_again_while_others_run(nats_url: str, namespace: str) -> None:
+async def test_a_process_that_failed_to_start_is_tried_again_while_others_run(
+    nats_url: str, namespace: str
+) -> None:
     told = Notices()
     async with Ear() as ear:
         specs = [AgentSpec(target="fleet:worker"), AgentSpec(target="fleet:broken_lifespan")]
@@ -140,7 +158,9 @@ async def test_a_bus_url_with_a_password_is_not_among_the_arguments(nats_url: st
     async with Ear() as ear:
         spec = AgentSpec(target="fleet:worker")
         url = nats_url.replace("nats://", "nats://ada:secret-7@")
-        async with Supervisor([spec], url=url, namespace=namespace, env=ear.env, tell=lambda _: None) as supervisor:
+        async with Supervisor(
+            [spec], url=url, namespace=namespace, env=ear.env, tell=lambda _: None
+        ) as supervisor:
             await supervisor.wait_ready()
             pid = supervisor.processes[0].pid
             assert b"secret-7" not in await asyncio.to_thread(Path(f"/proc/{pid}/cmdline").read_bytes)

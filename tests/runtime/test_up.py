@@ -87,7 +87,9 @@ async def test_ctrl_c_twice_ends_at_once_and_hands_back(nats_url: str, namespace
                 assert await first.ends(timeout_s=10) == 0
 
 
-async def test_sigterm_while_the_broker_is_down_ends_in_time_with_exit_code_0(own_server: LocalServer) -> None:
+async def test_sigterm_while_the_broker_is_down_ends_in_time_with_exit_code_0(
+    own_server: LocalServer,
+) -> None:
     async with Ear() as ear:
         agents = ("fleet:worker", "--processes", "2", "--grace", "5")
         async with up(ear, own_server.url, "down", *agents, ready=2) as program:
@@ -110,14 +112,18 @@ async def test_waiting_for_the_broker_is_said_once_for_all_processes(own_server:
             assert program.text.count("no connection to") == 1
 
 
-async def test_a_killed_process_is_reported_with_the_time_of_its_return(nats_url: str, namespace: str) -> None:
+async def test_a_killed_process_is_reported_with_the_time_of_its_return(
+    nats_url: str, namespace: str
+) -> None:
     async with Ear() as ear:
         async with up(ear, nats_url, namespace, "fleet:worker", ready=1) as program:
             (pid,) = pids(program)
             killer = await asyncio.create_subprocess_exec("kill", "-KILL", str(pid))
             await killer.wait()
             line = await program.says("was killed")
-            assert re.search(rf"worker-1 \(pid {pid}\) was killed by SIGKILL; it starts again in 0\.\d s", line)
+            assert re.search(
+                rf"worker-1 \(pid {pid}\) was killed by SIGKILL; it starts again in 0\.\d s", line
+            )
             await program.says("worker-1 is ready")
 
 
@@ -144,7 +150,9 @@ async def test_when_nothing_can_be_started_it_ends_with_the_reason_said_once(
 async def test_one_agent_that_cannot_start_does_not_end_the_others(nats_url: str, namespace: str) -> None:
     async with Ear() as ear:
         async with up(ear, nats_url, namespace, "fleet:worker", "fleet:missing", ready=1) as program:
-            await program.says("fleet:missing-1 cannot start: module fleet has no 'missing'", "it starts again in")
+            await program.says(
+                "fleet:missing-1 cannot start: module fleet has no 'missing'", "it starts again in"
+            )
             program.signal(signal.SIGTERM)
             assert await program.ends() == 0
 

@@ -34,7 +34,10 @@ def test_what_is_no_word_is_passed_over(line: bytes) -> None:
     assert Word.decode(line) is None
 
 
-@given(st.lists(st.binary(max_size=50).map(lambda data: data.replace(b"\n", b"")), max_size=8), st.integers(1, 60))
+@given(
+    st.lists(st.binary(max_size=50).map(lambda data: data.replace(b"\n", b"")), max_size=8),
+    st.integers(1, 60),
+)
 def test_lines_are_put_together_however_they_were_cut(lines: list[bytes], step: int) -> None:
     data = b"".join(line + b"\n" for line in lines)
     reader = Lines()
@@ -54,6 +57,8 @@ def test_a_stop_carries_its_seconds() -> None:
     assert parse_stop(stop_line(0).strip()) == 0
 
 
-@pytest.mark.parametrize("line", [b"stop", b"stop soon", b"stop -1", b"stop nan", b"stop inf", b"halt 3", b""])
+@pytest.mark.parametrize(
+    "line", [b"stop", b"stop soon", b"stop -1", b"stop nan", b"stop inf", b"halt 3", b""]
+)
 def test_what_is_no_stop_stops_nothing(line: bytes) -> None:
     assert parse_stop(line) is None

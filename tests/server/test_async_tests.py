@@ -87,6 +87,11 @@ async def test_exception_never_retrieved():
     task = asyncio.create_task(breaks())
     await asyncio.sleep(0)
 
+async def test_exception_lost_in_a_cycle():
+    cycle = [asyncio.create_task(breaks())]
+    cycle.append(cycle)
+    await asyncio.sleep(0)
+
 async def test_callback_raises():
     asyncio.get_running_loop().call_soon(lambda: 1 / 0)
     await asyncio.sleep(0)
@@ -98,6 +103,6 @@ async def test_warning():
     warnings.warn("old", DeprecationWarning)
 """,
     )
-    result.assert_outcomes(failed=5)
+    result.assert_outcomes(failed=6)
     result.stdout.fnmatch_lines(["*task left behind:*the-lost-one*"])
     result.stdout.fnmatch_lines(["*Task exception was never retrieved*ZeroDivisionError*"])

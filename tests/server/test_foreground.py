@@ -26,7 +26,10 @@ sys.exit(foreground.run(ServerOptions(store_dir=store), out=sys.stdout))
 
 @contextmanager
 def in_foreground(*arguments: str) -> Iterator[tuple[subprocess.Popen[bytes], IO[bytes]]]:
-    process = subprocess.Popen([sys.executable, "-c", FOREGROUND, *arguments], stdout=subprocess.PIPE)
+    surroundings = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    process = subprocess.Popen(
+        [sys.executable, "-c", FOREGROUND, *arguments], stdout=subprocess.PIPE, env=surroundings
+    )
     assert process.stdout
     with process, process.stdout as out:
         try:

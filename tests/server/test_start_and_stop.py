@@ -18,6 +18,7 @@ from roost.errors import ServerUnavailable
 from roost.server import LocalServer, ServerOptions
 from roost.server import local as implementation
 from roost.server._probe import prove_ready
+from roost.server._store_lock import lock_store
 
 FAKE = """#!/bin/sh
 if [ "$1" = --version ]; then echo 'nats-server: v2.15.1'; exit 0; fi
@@ -138,6 +139,21 @@ def test_two_servers_never_share_a_store(tmp_path: Path, monkeypatch: pytest.Mon
         assert second.running
 
 
+def test_a_store_that_is_just_being_left_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    held = lock_store(tmp_path, wait_s=0)
+    monkeypatch.setattr("time.sleep", lambda _: os.close(held))
+    os.close(lock_store(tmp_path, wait_s=30))
+
+
+def test_a_store_that_cannot_be_made_is_named(tmp_path: Path) -> None:
+    in_the_way = tmp_path / "file"
+    in_the_way.touch()
+    with pytest.raises(ServerUnavailable, match="file/store cannot be used: Not a directory"):
+        LocalServer(ServerOptions(store_dir=in_the_way / "store")).start()
+
+
 def test_a_server_that_ends_at_its_start_says_why() -> None:
     server = LocalServer(ServerOptions(extra_config="nonsense_key: 3"))
     with pytest.raises(ServerUnavailable, match=r'(?s)exit code 1.*unknown field "nonsense_key"'):
@@ -203,7 +219,7 @@ def test_a_server_is_not_ready_before_it_answers(tmp_path: Path, monkeypatch: py
         url = f"nats://127.0.0.1:{silent.getsockname()[1]}"
         note = f"""while [ "$1" != --ports_file_dir ]; do shift; done; echo '{{"nats":["{url}"]}}' > "$2/x.ports\""""
         monkeypatch.setenv("ROOST_NATS_SERVER", str(fake_server(tmp_path, note, "exec sleep 600")))
-        with pytest.raises(ServerUnavailable, match="not ready within .* s .timed out"):
+        with pytest.raises(ServerUnavailable, match=r"not ready within .* s .timed out"):
             LocalServer(ServerOptions(start_timeout_s=0.5)).start()
 
 

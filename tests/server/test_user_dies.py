@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,7 @@ from typing import IO
 
 import pytest
 
+from roost.errors import ServerUnavailable
 from roost.server import LocalServer, ServerOptions, _process
 
 pytestmark = pytest.mark.skipif(
@@ -47,6 +49,17 @@ while True:
         os.wait()
     except ChildProcessError:
         break
+"""
+
+# What a server is on a system that has no parent-death signal.
+WITHOUT_PARENT_DEATH_SIGNAL = """
+import ctypes, os, signal, sys
+if "--version" in sys.argv:
+    sys.exit(print("nats-server: v2.15.1"))
+ctypes.CDLL(None).prctl(1, 0, 0, 0, 0)
+with open({note!r}, "w") as note:
+    note.write(str(os.getpid()))
+signal.pause()
 """
 
 
@@ -207,6 +220,25 @@ def test_a_frozen_guard_does_not_keep_the_server_alive(monkeypatch: pytest.Monke
         server.stop()
         assert ends(server_end)
         assert ends(guard_end)
+
+
+def test_a_server_that_outlives_a_lost_guard_is_killed_by_its_user(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    note, fake = tmp_path / "note", tmp_path / "fake"
+    os.mkfifo(note)
+    fake.write_text(f"#!{sys.executable}\n" + WITHOUT_PARENT_DEATH_SIGNAL.format(note=str(note)))
+    fake.chmod(0o755)
+    monkeypatch.setenv("ROOST_NATS_SERVER", str(fake))
+    monkeypatch.setattr(_process, "_ANSWER_S", 0.2)
+    with ThreadPoolExecutor(1) as thread:
+        server = LocalServer(ServerOptions(start_timeout_s=2, stop_grace_s=0.1))
+        starting = thread.submit(server.start)
+        pid = int(note.read_text())
+        with handle(pid) as server_end:
+            os.kill(parent_of(pid), signal.SIGKILL)
+            assert isinstance(starting.exception(), ServerUnavailable)
+            assert ends(server_end)
 
 
 def test_ctrl_c_in_the_terminal_leaves_the_server_to_its_user() -> None:

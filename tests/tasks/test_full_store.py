@@ -67,7 +67,7 @@ async def test_a_fan_out_stops_at_80_percent_too(nats_url: str, namespace: str) 
         await provision(nc, namespace, max_bytes=limit)
         async with roost.connect(nats_url, namespace=namespace) as bus:
             with pytest.raises(roost.StoreFull):
-                await bus.submit_many(text, [f"{n:05}" + "x" * 2000 for n in range(3000)])
+                await bus.submit_many(text, [f"{n:05}" + "x" * 10_000 for n in range(1000)])
             used = (await api(nc, f"STREAM.INFO.ROOST_{namespace}"))["state"]["bytes"]
             assert used < 0.85 * limit
             stored = await records(bus, "task")

@@ -60,7 +60,7 @@ async def test_poison_becomes_a_dead_letter_with_its_reason_and_others_are_serve
 async def test_headers_of_strangers_change_nothing(nats_url: str, namespace: str) -> None:
     lies: list[dict[str, str]] = [
         {"Status": "404"},
-        {"traceparent": "x" * 100_000},
+        {"traceparent": "x" * 60_000},
         {"traceparent": "\u00e9\u20ac"},
         {"Nats-Sequence": "abc", "Nats-Subject": "elsewhere", "Nats-Time-Stamp": "yesterday"},
         {"Nats-Expected-Last-Subject-Sequence": "0", "Nats-Batch": "x"},
@@ -71,7 +71,8 @@ async def test_headers_of_strangers_change_nothing(nats_url: str, namespace: str
         bus.serving(agent_of(add, plus_one)),
     ):
         for n, headers in enumerate(lies):
-            await put(nc, f"{namespace}.run.lie{n}.task.add.lie{n}", b'{"n": 1}', headers)
+            stored = await put(nc, f"{namespace}.run.lie{n}.task.add.lie{n}", b'{"n": 1}', headers)
+            assert "error" not in stored, stored
         for n in range(len(lies)):
             assert await bus.handle(add, f"lie{n}").result(timeout_s=SOON_S) == Number(n=2)
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-import pytest
-
 import roost
 from tasks.support import Number, agent_of
 
@@ -17,7 +15,6 @@ async def brief(value: Number) -> Number:
     return value
 
 
-@pytest.mark.xfail(strict=True, reason="Pump.stop leaves what is on its way to the ack wait")
 async def test_what_is_on_its_way_to_a_worker_that_stops_goes_to_another_at_once(
     nats_url: str, namespace: str
 ) -> None:

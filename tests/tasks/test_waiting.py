@@ -158,7 +158,9 @@ async def test_a_wait_outlives_a_crash_of_the_server(own_server: LocalServer) ->
         await bus.link.client.flush()
         await asyncio.to_thread(own_server.kill)
         await events.until("connection_lost")
+        back = Events(worker)
         await asyncio.to_thread(own_server.restart)
+        await back.until("reconnected")
         async with worker.serving(agent_of(add, plus_one)):
             assert len(await asyncio.gather(*waiting)) == 30
 

@@ -88,13 +88,11 @@ class Folder(BaseModel):
 
 
 class Fanout(BaseModel):
-    """What came of an audit's tasks."""
+    """What an audit came to: its files, the tasks for them, all ended, and what was left out."""
 
     files: int
     submitted: int
-    done: int = 0
-    dead: int = 0
-    cancelled: int = 0
+    dead: int
     skipped: list[Skipped] = []
     more_skipped: int = 0
 

@@ -104,7 +104,8 @@ def build(
     """The report on everything that the workers found."""
     read = sorted((one for one in digests if not one.skipped), key=lambda one: one.path)
     checked = sorted((one for one in link_reports if not one.skipped), key=lambda one: one.path)
-    unread = {one.path: one.skipped for one in (*link_reports, *digests) if one.skipped}
+    unread = {one.path: one.skipped for one in link_reports if one.skipped}
+    unread |= {one.path: one.skipped for one in digests if one.skipped}
     unread |= {one.path: one.reason for one in skipped}
     return AuditReport(
         folder=folder,

@@ -95,14 +95,14 @@ def _takes_context(function: Callable[..., Any], name: str) -> bool:
         return False
     positional = [one for one in parameters if one.kind in (one.POSITIONAL_ONLY, one.POSITIONAL_OR_KEYWORD)]
     any_number = any(one.kind is one.VAR_POSITIONAL for one in parameters)
+    if positional and positional[0].name == "self":
+        raise ConfigError(f"handler {name} is a method without its object; register the method of an object")
     required = sum(one.default is one.empty for one in positional)
     named = [one.name for one in parameters if one.kind is one.KEYWORD_ONLY and one.default is one.empty]
     if named:
         raise ConfigError(f"handler {name} needs keyword argument {named[0]}; {_SHAPES}")
     if required > 2 or not (positional or any_number):
         raise ConfigError(f"handler {name} takes {required} arguments; {_SHAPES}")
-    if positional and positional[0].name == "self":
-        raise ConfigError(f"handler {name} is a method without its object; register the method of an object")
     if len(positional) < 2:
         return any_number
     default = positional[1].default

@@ -58,6 +58,11 @@ class Delivery:
         return cls(message, parsed[1], ack.stream_seq, ack.delivered, ack.timestamp_s)
 
     @property
+    def copied(self) -> bool:
+        """Whether the task was copied into a forked run: its outcome may stand there already."""
+        return b"\r\nRoost-Copied:" in self.message.head
+
+    @property
     def trace(self) -> str:
         """The ``traceparent`` of the task, or nothing; found without parsing the other headers."""
         head = self.message.head

@@ -39,7 +39,7 @@ SILENT_PINGS = 2
 """A connection is given up when nothing at all has arrived for this many pings: within 30 s."""
 
 _DENIED = re.compile(
-    r"permissions violation for (?P<action>publish|subscription) to \"(?P<subject>.*?)\"(?: using queue .*)?",
+    r"permissions violation for (?P<action>publish|subscription) to \"(?P<subject>.*?)\"(?: using queue .*| \(sid .*)?",
     re.IGNORECASE | re.DOTALL,
 )
 
@@ -189,8 +189,7 @@ class Session(NatsPy):
         if self._silent >= SILENT_PINGS:
             self._lost(Stale())
             return
-        self._pongs.append(self._loop.create_future())
-        self._command(b"PING\r\n")
+        self._ping_with(self._loop.create_future())
         self._ping_timer = self._loop.call_later(self.ping_interval_s, self._ping)
 
     # Asking whether it is there -------------------------------------------------------------------
@@ -212,8 +211,8 @@ class Session(NatsPy):
 
     def _ping_with(self, future: asyncio.Future[Any]) -> None:
         """A ping follows what was sent before it, so its pong means that the server has seen all that."""
-        self._pongs.append(future)
         self._command(b"PING\r\n")
+        self._pongs.append(future)
 
     def when_processed(self, function: Callable[[], object]) -> None:
         """Call `function` once the server has processed all that was sent, or the connection has ended.

@@ -1,0 +1,100 @@
+"""What the workers found, read from the log: it holds every input and every outcome, so nobody has to collect them.
+
+A coordinator that carried 10,000 results to the reporter would need a message of 10 MB, or a protocol for parts of
+one, and would lose all of it with its process.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from pydantic import BaseModel
+
+from roost.codec import Codec
+from roost.contracts import Task
+from roost.demo.contracts import Digest, LinkReport, digest, links
+from roost.demo.report import DeadTask
+from roost.errors import InvalidMessage
+from roost.tasks import Log, Ref, TaskHistory, end_codec
+from roost.tasks.log import Record
+from roost.tasks.reading import histories
+
+
+class _Input(BaseModel):
+    """What the inputs of all tasks of an audit have, and those for a file have besides."""
+
+    audit: str
+    path: str = ""
+
+
+@dataclass(slots=True)
+class Findings:
+    """All tasks of one audit. In `histories` the id of a task for a file is the path of that file."""
+
+    digests: list[Digest] = field(default_factory=list)
+    link_reports: list[LinkReport] = field(default_factory=list)
+    dead: list[DeadTask] = field(default_factory=list)
+    histories: list[TaskHistory] = field(default_factory=list)
+
+
+async def gather(log: Log, audit: str) -> Findings:
+    """Every task of an audit and what came of it, as the log has it now."""
+    records = await log.read_all(log.subjects.run("*"))
+    return find(log, records, audit)
+
+
+def find(log: Log, records: Sequence[Record], audit: str) -> Findings:
+    """`gather`, of records that have been read. What cannot be read is counted, logged and left out."""
+
+    def complain(subject: str, error: InvalidMessage) -> None:
+        log.journal.record("record_unreadable", subject=subject, reason=str(error))
+
+    inputs = Codec(_Input)
+    paths: dict[Ref, str] = {}
+    ends: dict[Ref, Record] = {}
+    for record in records:
+        kind, ref = log.subjects.parse(record.subject) or ("", None)
+        if ref is None:
+            continue
+        if kind == "end":
+            ends[ref] = record
+        elif kind == "task":
+            try:
+                value = inputs.decode(record.data, subject=record.subject)
+            except InvalidMessage as error:
+                complain(record.subject, error)
+                continue
+            if value.audit == audit:
+                paths[ref] = value.path
+    found = Findings()
+    for history in histories(records, log.subjects, complain):
+        ref = Ref(history.run, history.name, history.id)
+        path = paths.get(ref)
+        if path is None:
+            continue
+        found.histories.append(replace(history, id=path or history.id))
+        if history.status == "dead":
+            found.dead.append(
+                DeadTask(task=ref.name, path=path, reason=history.reason, attempts=len(history.attempts))
+            )
+        elif history.status == "done":
+            try:
+                if ref.name == digest.name:
+                    found.digests.append(_value(digest, ends[ref]))
+                elif ref.name == links.name:
+                    found.link_reports.append(_value(links, ends[ref]))
+            except InvalidMessage as error:
+                complain(ends[ref].subject, error)
+    return found
+
+
+_codecs: dict[str, Codec[Any]] = {}
+
+
+def _value(task: Task[Any, Any], end: Record) -> Any:
+    codec = _codecs.get(task.name)
+    if codec is None:
+        codec = _codecs[task.name] = end_codec(task.output)
+    return codec.decode(end.data, subject=end.subject)["value"]

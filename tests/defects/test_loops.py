@@ -1,0 +1,87 @@
+"""Defect 23: a call from another event loop or thread is not noticed by nats-py; it hangs, or corrupts."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import nats.errors
+import pytest
+from defect_kit import Events, ours, stock
+
+from roost.errors import WrongLoop
+from roost.server import LocalServer
+from roost.settings import Settings
+from roost.transport import Client, open_client
+
+CALLS: dict[str, Callable[[Client], object]] = {
+    "send": lambda client: client.send("d23"),
+    "listen": lambda client: client.listen("d23", print),
+    "ask": lambda client: asyncio.run(client.requests.ask("d23", timeout_s=1)),
+    "flush": lambda client: asyncio.run(client.flush(1)),
+    "publish": lambda client: asyncio.run(client.publish("d23")),
+    "request": lambda client: asyncio.run(client.request("d23", timeout=1)),
+}
+
+
+@pytest.mark.parametrize("call", CALLS)
+async def test_23_call_from_another_thread_is_refused(nats_url: str, call: str) -> None:
+    async with ours(nats_url) as me:
+        sent = me.client.stats["out_msgs"], me.client.stats["out_bytes"]
+        with ThreadPoolExecutor(1) as thread:
+            future = asyncio.get_running_loop().run_in_executor(thread, CALLS[call], me.client)
+            with pytest.raises(WrongLoop):
+                await future
+        assert (me.client.stats["out_msgs"], me.client.stats["out_bytes"]) == sent
+        assert len(me.requests) == 0
+        assert await me.works()
+
+
+@pytest.mark.parametrize("call", CALLS)
+def test_23_call_from_a_later_loop_of_the_same_thread_is_refused(nats_server: LocalServer, call: str) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        client = loop.run_until_complete(open_client(Settings(servers=(nats_server.url,)), Events()))
+
+        async def use() -> None:
+            if call in ("send", "listen"):
+                CALLS[call](client)
+            elif call == "ask":
+                await client.requests.ask("d23", timeout_s=1)
+            elif call == "flush":
+                await client.flush(1)
+            elif call == "publish":
+                await client.publish("d23")
+            else:
+                await client.request("d23", timeout=1)
+
+        with pytest.raises(WrongLoop):
+            asyncio.run(use())
+        loop.run_until_complete(client.close())
+    finally:
+        loop.close()
+
+
+def test_23_the_loop_is_not_needed_to_run_for_the_refusal(nats_server: LocalServer) -> None:
+    loop = asyncio.new_event_loop()
+    try:
+        client = loop.run_until_complete(open_client(Settings(servers=(nats_server.url,)), Events()))
+        with pytest.raises(WrongLoop):
+            client.send("d23")
+        loop.run_until_complete(client.close())
+    finally:
+        loop.close()
+
+
+async def test_23_stock_call_from_another_thread_times_out(nats_url: str) -> None:
+    async with stock(nats_url) as client:
+        await client.flush()
+
+        def elsewhere() -> None:
+            asyncio.run(client.request("d23", timeout=0.5))
+
+        with ThreadPoolExecutor(1) as thread:
+            with pytest.raises((nats.errors.TimeoutError, RuntimeError)):
+                await asyncio.get_running_loop().run_in_executor(thread, elsewhere)
+
