@@ -41,7 +41,7 @@ from roost.errors import (
 )
 from roost.observe import Event
 from roost.runs import Run
-from roost.tasks import Attempt, Cancelled, Dead, DeadLetter, Done, Handle, Outcome
+from roost.tasks import Attempt, Cancelled, Chunk, Dead, DeadLetter, Done, Handle, Outcome
 
 if TYPE_CHECKING:
     from roost.server import local_server
@@ -63,6 +63,7 @@ __all__ = [
     "Attempt",
     "Bus",
     "Cancelled",
+    "Chunk",
     "ConfigError",
     "ConfigMismatch",
     "Conflict",

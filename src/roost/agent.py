@@ -21,6 +21,7 @@ from roost.instance import Instance
 from roost.messaging.call import Function
 from roost.runs import Run
 from roost.subjects import token
+from roost.tasks import Outcome
 
 I = TypeVar("I")
 O = TypeVar("O")
@@ -43,6 +44,15 @@ class Handler:
     deliver: Deliver
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Follower:
+    """What `Agent.reports` registered."""
+
+    contract: Task[Any, Any] | Workflow[Any, Any]
+    function: Callable[..., Any]
+    of: Workflow[Any, Any] | str | None
+
+
 class Agent(Generic[D]):
     """A named set of handlers. `lifespan` opens what they need; its value is each handler's ``ctx.deps``.
 
@@ -58,6 +68,7 @@ class Agent(Generic[D]):
     ) -> None:
         self.name = token(name, name="name")
         self.handlers: list[Handler] = []
+        self.followers: list[Follower] = []
         self._lifespan: Callable[[], AbstractAsyncContextManager[Any]] = lifespan or nullcontext
         if not callable(self._lifespan) or inspect.isasyncgenfunction(self._lifespan):
             raise ConfigError(
@@ -137,7 +148,9 @@ class Agent(Generic[D]):
             )
         if type(concurrency) is not int or concurrency < 1:
             raise ConfigError(f"concurrency = {quoted(concurrency)}: must be an int >= 1")
-        if backlog is not None and (type(backlog) is not int or backlog < 0 or isinstance(contract, Task | Workflow)):
+        if backlog is not None and (
+            type(backlog) is not int or backlog < 0 or isinstance(contract, Task | Workflow)
+        ):
             raise ConfigError(
                 f"backlog = {quoted(backlog)}: must be an int >= 0, and for a topic or an endpoint only"
             )
@@ -163,10 +176,36 @@ class Agent(Generic[D]):
 
         return register
 
+    def reports(
+        self, contract: Task[I, O] | Workflow[I, O], /, *, of: Workflow[Any, Any] | str | None = None
+    ) -> Callable[
+        [Callable[[Outcome[O], Context[D]], Awaitable[None]]],
+        Callable[[Outcome[O], Context[D]], Awaitable[None]],
+    ]:
+        """Register a reporter: it gets every outcome of the contract at least once, in the order of the log.
+
+        It resumes where it was, on whichever instance; one call runs at a time over all of them.
+        ``ctx.idempotency_key`` is the same when an outcome comes again. With `of`, only outcomes in the
+        runs of that workflow, or in the one run of that id, are reported. An exception repeats the
+        outcome after a backoff; `Reject` passes it over. Raises ConfigError for what has no outcomes, and
+        when the agent reports the contract already.
+        """
+        if not isinstance(contract, Task | Workflow):
+            raise ConfigError(f"only a Task or a Workflow has outcomes to report, not {quoted(contract)}")
+        if any(_same(one.contract, contract) and one.of == of for one in self.followers):
+            raise ConfigError(f"agent {self.name} reports {contract} already")
+
+        def register(function: Any) -> Any:
+            Function(function, threads=1)
+            self.followers.append(Follower(contract=contract, function=function, of=of))
+            return function
+
+        return register
+
     @asynccontextmanager
     async def serve(self, bus: Bus, *, grace_s: float) -> AsyncIterator[Instance]:
         """One instance of this agent on a bus, for the length of the block. `Bus.serving` calls this."""
-        if not self.handlers:
+        if not self.handlers and not self.followers:
             raise ConfigError(f"agent {self.name} has no handlers; register one with @agent.handles(...)")
         for handler in self.handlers:
             handler.contract.prepare()
@@ -189,6 +228,8 @@ class Agent(Generic[D]):
                         shared=handler.deliver == "one",
                         backlog=handler.backlog,
                     )
+                for follower in self.followers:
+                    await instance.follow(follower.contract, follower.function, follower.of)
                 await instance.ready()
                 yield instance
             finally:

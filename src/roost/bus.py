@@ -227,7 +227,7 @@ class Bus:
         if codec is None:
             codec = self._end_codecs[task.output, task.limits] = end_codec(task.output, task.limits)
         name = key if key is not None else ref.id
-        return Handle(ref, name, self._waiter, codec, self._cancel, created=created, fresh=fresh)
+        return Handle(ref, name, self.log, self._waiter, codec, self._cancel, created=created, fresh=fresh)
 
     async def _cancel(self, ref: Ref, reason: str) -> bool:
         await self.log.ensure()
@@ -274,7 +274,9 @@ class Bus:
         ConfigMismatch, StreamMissing, PermissionDenied at the start.
         """
         async with AsyncExitStack() as stack:
-            instances = [await stack.enter_async_context(agent.serve(self, grace_s=grace_s)) for agent in agents]
+            instances = [
+                await stack.enter_async_context(agent.serve(self, grace_s=grace_s)) for agent in agents
+            ]
             try:
                 yield instances
             finally:
@@ -292,7 +294,10 @@ def _ref(task: Task[Any, Any] | Workflow[Any, Any], key: str | None) -> Ref:
 
     A chosen key counts within its contract, so the contract's name is part of the id.
     """
-    id = new_id() if key is None else f"{task.name}:{key_token(key)}"
+    if key is not None:
+        id = f"{task.name}:{key_token(key)}"
+    else:
+        id = f"{task.name}:{new_id()}" if isinstance(task, Workflow) else new_id()
     return Ref(id, task.name, id)
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Generic
+from typing import TYPE_CHECKING, Any, Generic
 
 from typing_extensions import TypeVar
 
 from roost.contracts import Address, Endpoint, Task, Topic, Workflow
-from roost.errors import DeadlineExceeded
+from roost.errors import ConfigError, DeadlineExceeded
 from roost.observe import Trace
-from roost.tasks import Handle
+from roost.tasks import Handle, Ref, emit
 
 if TYPE_CHECKING:
     from roost.bus import Bus
@@ -31,6 +31,7 @@ class Context(Generic[D]):
     __slots__ = (
         "_bus",
         "_deadline",
+        "_ref",
         "attempt",
         "deps",
         "idempotency_key",
@@ -65,8 +66,10 @@ class Context(Generic[D]):
         idempotency_key: str = "",
         parameters: Mapping[str, str] | None = None,
         deadline: float | None = None,
+        ref: Ref | None = None,
     ) -> None:
         self._bus = bus
+        self._ref = ref
         self._deadline = deadline
         self.deps = deps
         self.subject = subject
@@ -82,6 +85,22 @@ class Context(Generic[D]):
         if self._deadline is None:
             return None
         return max(0.0, self._deadline - self._bus.clock())  # also on the thread of a sync handler
+
+    async def emit(self, chunk: Any) -> None:
+        """Say something while the task runs: a part of the answer, kept in the log for `Handle.chunks`.
+
+        Any type that has JSON; 256 KiB at most. Raises InvalidMessage, the errors of a publish, and
+        ConfigError in the handler of a topic or an endpoint, which has no record to write to.
+        """
+        if self._ref is None:
+            raise ConfigError(
+                "only the handler of a task can emit chunks; an endpoint answers, a topic publishes"
+            )
+        await emit(self._bus.log, self._ref, self.attempt, chunk)
+
+    async def progress(self, note: str) -> None:
+        """Say how far a task is, as a chunk of text; `Handle.chunks` of ``str`` reads it, live and later."""
+        await self.emit(note)
 
     async def request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0) -> O:
         """As `Bus.request`, for at most the time that is left. Raises DeadlineExceeded when none is."""

@@ -16,7 +16,8 @@ from roost.messaging.call import Function
 from roost.messaging.endpoints import trace_of
 from roost.observe import Trace
 from roost.runs import Coordinator, Run
-from roost.tasks import Delivery, Worker
+from roost.subjects import key_token
+from roost.tasks import Delivery, Ref, Reporter, Worker, end_codec
 from roost.transport import Message
 
 FLUSH_S = 1.0
@@ -33,7 +34,7 @@ class Instance:
         self._deps = deps
         self._functions: list[Function] = []
         self._services: list[TopicReader | EndpointServer] = []
-        self._workers: list[Worker] = []
+        self._workers: list[Worker | Reporter] = []
         self._stopped = False
 
     async def add(
@@ -95,6 +96,43 @@ class Instance:
             self._workers.append(worker)
             await worker.start()
 
+    async def follow(self, contract: Any, function: Callable[..., Any], of: Any) -> None:
+        """Begin to report the outcomes of one contract, in all runs or in those of `of`."""
+        call = Function(function, threads=1)
+        self._functions.append(call)
+        if of is None:
+            suffix = ""
+        elif isinstance(of, str):
+            suffix = f"run_{key_token(of)}"
+        else:
+            suffix = f"of_{of.name}"
+
+        def wants(run: str) -> bool:
+            if of is None:
+                return True
+            return run == of if isinstance(of, str) else run.startswith(f"{of.name}:")
+
+        async def report(outcome: Any, ref: Ref, message: Message) -> None:
+            def context() -> Context[Any]:
+                return Context(
+                    self.bus,
+                    deps=self._deps,
+                    subject=message.subject,
+                    instance=self.name,
+                    trace=trace_of(message),
+                    idempotency_key=str(ref),
+                )
+
+            await call(outcome, context)
+            self.handled[contract.name] += 1
+
+        codec = end_codec(contract.output, contract.limits)
+        reporter = Reporter(
+            self.bus.log, self.agent, contract.name, codec, report, suffix=suffix, wants=wants
+        )
+        self._workers.append(reporter)
+        await reporter.start()
+
     async def ready(self) -> None:
         """Wait until the server knows all subscriptions. Raises PermissionDenied for one that it refuses."""
         await self.bus.link.client.flush()
@@ -152,6 +190,7 @@ class Instance:
                     trace=Trace.parse(delivery.trace).child(),
                     attempt=delivery.attempt,
                     idempotency_key=str(delivery.ref),
+                    ref=delivery.ref,
                     deadline=delivery.deadline,
                 )
 
@@ -174,10 +213,27 @@ class Instance:
     async def stop(self, grace_s: float) -> None:
         """Take no new work, let handlers finish within `grace_s` seconds, hand back the rest, send what is left.
 
-        A second call with less grace hurries the first; once stopped, further calls do nothing.
+        A second call with less grace hurries the first, and so does cancellation, which is raised when all is
+        handed back: a stop that ended halfway would leave handlers behind. Once stopped, a call does nothing.
         """
         if self._stopped:
             return
+        ends = [asyncio.create_task(self._stop(grace_s), name=f"roost-stop-{self.name}")]
+        interrupted: asyncio.CancelledError | None = None
+        while pending := [end for end in ends if not end.done()]:
+            try:
+                await asyncio.wait(pending)
+            except asyncio.CancelledError as error:
+                if interrupted is None:
+                    ends.append(asyncio.create_task(self._stop(0), name=f"roost-stop-{self.name}"))
+                interrupted = error
+        self._stopped = True
+        for end in ends:
+            end.result()
+        if interrupted is not None:
+            raise interrupted
+
+    async def _stop(self, grace_s: float) -> None:
         until = asyncio.get_running_loop().time() + grace_s
         for service in self._services:
             service.quiesce()
@@ -191,7 +247,6 @@ class Instance:
         for call in self._functions:
             call.close()
         await self._flush()
-        self._stopped = True
         if failures:
             raise failures[0]
 

@@ -85,6 +85,7 @@ async def test_22_permission_that_is_withdrawn_and_given_back_is_followed(server
         server.reload(LIFTED)
         await me.client.force_reconnect()  # the server does not take a subscription up again by itself
         await me.events.wait("reconnected")
+        await me.client.flush()
         assert not listener.denied
         admin.client.send("Secret.Events", b"x")
         await admin.client.flush()

@@ -294,6 +294,23 @@ async def test_a_program_that_is_cancelled_leaves_no_handler_behind(nats_url: st
     assert await cancelled.get() == "second"
 
 
+async def test_a_program_that_is_cancelled_at_every_turn_leaves_no_handler_behind(
+    nats_url: str, namespace: str
+) -> None:
+    slow = Slow()
+
+    async def program() -> None:
+        async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(slow.agent):
+            await bus.request(HELLO, Note())
+
+    running = asyncio.create_task(program())
+    await slow.began.get()
+    while not running.done():
+        running.cancel()
+        await asyncio.sleep(0)
+    assert running.cancelled()
+
+
 # Lifespans ------------------------------------------------------------------------------------------
 
 

@@ -72,7 +72,7 @@ async def test_the_loop_goes_on_while_a_server_starts(
         watching.cancel()
     await asyncio.wait([watching])
     assert turns > 50
-    assert longest_s < 0.25
+    assert longest_s < 0.4
 
 
 async def test_a_start_that_is_cancelled_leaves_no_process(

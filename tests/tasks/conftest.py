@@ -34,7 +34,7 @@ class LongWork:
         """End it for certain; its server ends with it."""
         if self._process.poll() is None:
             self._process.terminate()
-        self._process.communicate()
+            self._process.communicate()
 
 
 @pytest.hookimpl(trylast=True)

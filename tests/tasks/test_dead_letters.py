@@ -107,15 +107,16 @@ async def test_a_replay_that_dies_can_be_replayed(nats_url: str, namespace: str)
         assert await last.result(timeout_s=SOON_S) == Number(n=2)
 
 
-async def test_two_who_replay_at_once_make_one_task(nats_url: str, namespace: str) -> None:
-    async with roost.connect(nats_url, namespace=namespace) as bus, roost.connect(nats_url, namespace=namespace) as two:
+@pytest.mark.xfail(strict=True, reason="Bus.replay takes the newest letter in the place of the given one")
+async def test_the_same_letter_replayed_twice_is_one_task(nats_url: str, namespace: str) -> None:
+    """Bug: whoever came a millisecond after the first replay was noted made another one."""
+    async with roost.connect(nats_url, namespace=namespace) as bus:
         async with bus.serving(agent_of(picky, only_even)):
             (letter,) = await die(bus, 1)
-        current = await find_dead(bus.log, letter.ref)
-        handles = await asyncio.gather(*(one.replay(picky, current) for one in (bus, two)))
-        assert sorted(handle.created for handle in handles) == [False, True]
-        assert len({handle.id for handle in handles}) == 1
-        assert len(await records(bus, "task")) == 2
+        at_once = await asyncio.gather(bus.replay(picky, letter), bus.replay(picky, letter))
+        later = await bus.replay(picky, letter)
+        assert sorted(handle.created for handle in (*at_once, later)) == [False, False, True]
+        assert {handle.id for handle in (*at_once, later)} == {"picky:1/picky/picky:1:r1"}
 
 
 async def test_a_replay_whose_author_died_before_noting_it_is_found_not_doubled(nats_url: str, namespace: str) -> None:

@@ -23,7 +23,11 @@ def outputs(root: Path, out: Path) -> frozenset[Path]:
 def write(report: AuditReport, svg: str, out: Path) -> list[str]:
     """Write the three files into `out`, which is made if need be; their paths. Raises OSError."""
     out.mkdir(parents=True, exist_ok=True)
-    texts = {MARKDOWN: render(report, picture=PICTURE), JSON: report.model_dump_json(indent=2) + "\n", PICTURE: svg}
+    texts = {
+        MARKDOWN: render(report, picture=PICTURE),
+        JSON: report.model_dump_json(indent=2) + "\n",
+        PICTURE: svg,
+    }
     return [_put(out / name, text) for name, text in texts.items()]
 
 

@@ -99,7 +99,8 @@ class Counts:
     done: int
     dead: int
     cancelled: int
-    open: int
+    running: int  # open, with an attempt under way
+    open: int  # without
     retries: int
     seconds: float
 
@@ -139,6 +140,9 @@ def scene(tasks: Sequence[TaskHistory], *, until_s: float | None = None) -> Scen
         for name, strand in _strands(task, began, ended):
             lanes.setdefault(name, Lane(name)).strands.append(strand)
     status = [task.status for task in tasks]
+    running = sum(
+        1 for task in tasks if task.status == "open" and any(one.result == "running" for one in task.attempts)
+    )
     return Scene(
         began_s=began,
         span_s=ended - began,
@@ -147,7 +151,8 @@ def scene(tasks: Sequence[TaskHistory], *, until_s: float | None = None) -> Scen
             done=status.count("done"),
             dead=status.count("dead"),
             cancelled=status.count("cancelled"),
-            open=status.count("open"),
+            running=running,
+            open=status.count("open") - running,
             retries=sum(task.retries for task in tasks),
             seconds=ended - began,
         ),

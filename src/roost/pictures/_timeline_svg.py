@@ -130,7 +130,8 @@ class _Drawing:
     def _description(self) -> str:
         lines = [f"{counted(len(self.scene.lanes), 'lane')} over {duration(self.scene.span_s)}."]
         for track in self.plan.tracks[:20]:
-            lines.append(f"{name(track)}: {work(track.lane, self.scene.span_s, instances=track.instances)} ({tally(track.lane)}).")
+            done = work(track.lane, self.scene.span_s, instances=track.instances)
+            lines.append(f"{name(track)}: {done} ({tally(track.lane)}).")
         return foreign(" ".join(lines), 4000)
 
     def _header(self) -> list[str]:
@@ -226,7 +227,13 @@ class _Drawing:
 
     def _track(self, track: Track, top: float) -> list[str]:
         height = self._height(track)
-        parts = self._gutter(top, name(track), work(track.lane, self.scene.span_s, instances=track.instances), height, track.lane.name)
+        parts = self._gutter(
+            top,
+            name(track),
+            work(track.lane, self.scene.span_s, instances=track.instances),
+            height,
+            track.lane.name,
+        )
         if track.placed is None:
             return parts + self._profile(track, top)
         rows = track.rows * _ROW

@@ -80,7 +80,9 @@ class _Page:
         lines = [] if self.plan.waits else self._waiting()
         for track in self.plan.tracks:
             rows = self._profile(track) if track.placed is None else self._bars(track)
-            lines += self._beside(name(track), rows, work(track.lane, self.scene.span_s, instances=track.instances))
+            lines += self._beside(
+                name(track), rows, work(track.lane, self.scene.span_s, instances=track.instances)
+            )
         return lines
 
     def legend(self) -> list[str]:

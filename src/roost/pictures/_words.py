@@ -14,10 +14,12 @@ def counted(number: int, singular: str, plural: str | None = None) -> str:
 
 
 def summary(counts: Counts) -> list[str]:
-    """Tasks, done, dead and retries always; cancelled and open only if there are any; then the time."""
+    """Tasks, done, dead and retries always; cancelled, running and open only if there are any; then the time."""
     parts = [counted(counts.tasks, "task"), f"{counts.done:,} done", f"{counts.dead:,} dead"]
     if counts.cancelled:
         parts.append(f"{counts.cancelled:,} cancelled")
+    if counts.running:
+        parts.append(f"{counts.running:,} running")
     if counts.open:
         parts.append(f"{counts.open:,} open")
     parts.append(counted(counts.retries, "retry", "retries"))

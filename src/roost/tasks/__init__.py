@@ -9,7 +9,9 @@ from roost.tasks.handle import Handle
 from roost.tasks.history import Attempt, TaskHistory
 from roost.tasks.log import Log
 from roost.tasks.outcome import Cancelled, Dead, DeadLetter, Done, Outcome
+from roost.tasks.progress import Chunk, emit
 from roost.tasks.records import Ref, end_codec
+from roost.tasks.reporter import Reporter
 from roost.tasks.submit import Item, Submitter, new_id
 from roost.tasks.waiting import Waiter
 from roost.tasks.worker import Worker
@@ -17,6 +19,7 @@ from roost.tasks.worker import Worker
 __all__ = [
     "Attempt",
     "Cancelled",
+    "Chunk",
     "Dead",
     "DeadLetter",
     "Delivery",
@@ -26,10 +29,12 @@ __all__ = [
     "Log",
     "Outcome",
     "Ref",
+    "Reporter",
     "Submitter",
     "TaskHistory",
     "Waiter",
     "Worker",
+    "emit",
     "end_codec",
     "find_dead",
     "list_dead",

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Generic
 
 from typing_extensions import TypeVar
 
 from roost.codec import Codec
 from roost.errors import RequestTimeout
+from roost.tasks.log import Log
 from roost.tasks.outcome import Outcome, decode_outcome, value_of
+from roost.tasks.progress import Chunk, read_chunks
 from roost.tasks.records import Ref
 from roost.tasks.waiting import Waiter
 
+C = TypeVar("C")
 O = TypeVar("O")
 Cancel = Callable[[Ref, str], Awaitable[bool]]
 
@@ -21,12 +24,13 @@ Cancel = Callable[[Ref, str], Awaitable[bool]]
 class Handle(Generic[O]):
     """One task. `id` names it for good: another process gets a handle on it by ``bus.handle(task, id)``."""
 
-    __slots__ = ("_cancel", "_codec", "_fresh", "_outcome", "_waiter", "created", "key", "ref")
+    __slots__ = ("_cancel", "_codec", "_fresh", "_log", "_outcome", "_waiter", "created", "key", "ref")
 
     def __init__(
         self,
         ref: Ref,
         key: str,
+        log: Log,
         waiter: Waiter,
         codec: Codec[Any],
         cancel: Cancel,
@@ -39,6 +43,7 @@ class Handle(Generic[O]):
         self.created = created
         """False when this submission found the task there already, under the same key."""
         self._cancel = cancel
+        self._log = log
         self._fresh = fresh  # stored just now, while the waiter's feed covered its contract
         self._waiter = waiter
         self._codec = codec
@@ -71,6 +76,13 @@ class Handle(Generic[O]):
     async def result(self, *, timeout_s: float | None = None) -> O:
         """Wait for the value. Raises as `outcome`, and TaskDead or TaskCancelled when there will be none."""
         return value_of(await self.outcome(timeout_s=timeout_s), self.ref)
+
+    def chunks(self, model: type[C]) -> AsyncIterator[Chunk[C]]:
+        """What the handler says while it works (`Context.emit`), from the first chunk on, until the outcome.
+
+        A reader that joins late misses nothing. A retry begins anew: look at ``chunk.attempt``.
+        """
+        return read_chunks(self._log, self._waiter, self.ref, model)
 
     async def cancel(self, reason: str = "") -> bool:
         """Cancel it, and all below it if it is a workflow; False when it had an outcome already.

@@ -104,9 +104,13 @@ class Log:
 
         Raises ConfigMismatch.
         """
-        await self.ensure()
-        wanted = consumer_config(self.subjects, name, ack_wait_s)
         durable = consumer_name(name)
+        since_s = await self.ensure_consumer_of(durable, consumer_config(self.subjects, name, ack_wait_s))
+        return durable, since_s
+
+    async def ensure_consumer_of(self, durable: str, wanted: dict[str, Any]) -> float:
+        """Create a durable consumer, or compare it; since when it is there. Raises ConfigMismatch."""
+        await self.ensure()
         subject = f"CONSUMER.CREATE.{self.stream}.{durable}.{wanted['filter_subject']}"
         body = {"stream_name": self.stream, "config": wanted, "action": "create"}
         try:
@@ -118,7 +122,7 @@ class Log:
         found = differences(wanted, info["config"])
         if found:
             raise ConfigMismatch(f"consumer {durable} of stream {self.stream}", found)
-        return durable, parse_time(info["created"])
+        return parse_time(info["created"])
 
     def check_room(self, size: int) -> None:
         """Raise StoreFull above 80 % of the stream's `max_bytes`, else count on `size` bytes more.

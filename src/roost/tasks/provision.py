@@ -89,6 +89,20 @@ def consumer_name(name: str) -> str:
     return f"task_{name}"
 
 
+def report_config(subjects: Subjects, durable: str, name: str, ack_wait_s: float) -> dict[str, Any]:
+    """The consumer of the outcomes of one contract, for one agent: one at a time, so in order."""
+    return {
+        **consumer_config(subjects, name, ack_wait_s),
+        "durable_name": durable,
+        "filter_subject": subjects.ends_of(name),
+        "max_ack_pending": 1,
+    }
+
+
+def report_name(agent: str, name: str, suffix: str) -> str:
+    return f"report_{agent}_{name}" + (f"_{suffix}" if suffix else "")
+
+
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:
     """Fields that are not as asked for. The server leaves out fields that are zero or false."""
     listed = []

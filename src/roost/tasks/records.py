@@ -87,6 +87,13 @@ class Subjects:
     def note(self, ref: Ref, k: int | str) -> str:
         return f"{self._runs}{ref.run}.note.{ref.name}.{ref.id}.{k}"
 
+    def chunk(self, ref: Ref, k: int | str) -> str:
+        """What attempt *k* says while it runs: outside the guard, as notes are."""
+        return f"{self._runs}{ref.run}.chunk.{ref.name}.{ref.id}.{k}"
+
+    def live_chunks(self, ref: Ref) -> str:
+        return f"{self.live}{ref.run}.chunk.{ref.name}.{ref.id}.>"
+
     def guard(self, ref: Ref) -> str:
         """What an `end` is guarded over: task, end and dead of this task, not its notes."""
         return f"{self._runs}{ref.run}.*.{ref.name}.{ref.id}"
@@ -97,6 +104,10 @@ class Subjects:
     def live_ends(self, name: str) -> str:
         """The hints of all outcomes of a contract."""
         return f"{self.live}*.end.{name}.*"
+
+    def ends_of(self, name: str) -> str:
+        """All outcomes of a contract: the filter of those who report them."""
+        return f"{self._runs}*.end.{name}.>"
 
     def cancel(self, ref: Ref) -> str:
         """Where workers are told that a task may have been cancelled."""
@@ -124,7 +135,7 @@ class Subjects:
         if found is None:
             return None
         run, kind, name, id, number = found.groups()
-        return (kind, Ref(run, name, id)) if (number is not None) == (kind == "note") else None
+        return (kind, Ref(run, name, id)) if (number is not None) == (kind in ("note", "chunk")) else None
 
 
 class ErrorRecord(TypedDict):

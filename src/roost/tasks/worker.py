@@ -272,7 +272,9 @@ class Worker:
         task = self._task
         past: list[AttemptRecord] = []
         again = delivery.delivered > 1
-        if again or delivery.stored_s < self._since_s or delivery.copied:  # an older task: its consumer may be a new one
+        if (
+            again or delivery.stored_s < self._since_s or delivery.copied
+        ):  # an older task: its consumer may be a new one
             end, past = await self._so_far(delivery)
             if end is not None:
                 await self._writer.complete(delivery.ref, end)

@@ -1,0 +1,4 @@
+"""The kill test: processes killed at random under load, and a checker that shares no code with Roost.
+
+`make kill` runs the long form, `make mutants` breaks one promise at a time and expects this test to notice.
+"""
