@@ -142,7 +142,8 @@ class Ear:
     @property
     def env(self) -> dict[str, str]:
         """What processes need in their environment to import this module and to be heard."""
-        return {EAR: self.path, "PYTHONPATH": str(HERE), "ROOST_LOG_LEVEL": "warning"}
+        path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
+        return {EAR: self.path, "PYTHONPATH": path, "ROOST_LOG_LEVEL": "warning"}
 
     async def hear(self, beginning: str, *, timeout_s: float = 30.0) -> list[str]:
         """The words of the next thing told that begins so."""

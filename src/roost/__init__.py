@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from roost.agent import Agent
 from roost.bus import Bus, connect
 from roost.context import Context
-from roost.contracts import Address, Endpoint, Retry, Signal, Task, Topic, Workflow
+from roost.contracts import Address, Endpoint, Retry, Signal, StreamEndpoint, Task, Topic, Workflow
 from roost.errors import (
     ConfigError,
     ConfigMismatch,
@@ -96,6 +96,7 @@ __all__ = [
     "ServerUnavailable",
     "Signal",
     "StoreFull",
+    "StreamEndpoint",
     "StreamMissing",
     "SubmissionUnknown",
     "Task",

@@ -15,7 +15,7 @@ from typing_extensions import TypeVar
 from roost._text import quoted
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, Task, Topic, Workflow
+from roost.contracts import Endpoint, StreamEndpoint, Task, Topic, Workflow
 from roost.errors import ConfigError
 from roost.instance import Instance
 from roost.messaging.call import Function
@@ -26,6 +26,7 @@ from roost.tasks import Outcome
 I = TypeVar("I")
 O = TypeVar("O")
 M = TypeVar("M")
+C = TypeVar("C")
 D = TypeVar("D", default=None)
 
 CONCURRENCY = 32
@@ -37,7 +38,7 @@ Deliver = Literal["one", "every"]
 class Handler:
     """What one decorator registered."""
 
-    contract: Task[Any, Any] | Workflow[Any, Any] | Endpoint[Any, Any] | Topic[Any]
+    contract: Task[Any, Any] | Workflow[Any, Any] | Endpoint[Any, Any] | StreamEndpoint[Any, Any] | Topic[Any]
     function: Callable[..., Any]
     concurrency: int
     backlog: int | None
@@ -81,6 +82,12 @@ class Agent(Generic[D]):
         self, contract: Workflow[I, O], /, *, concurrency: int = ...
     ) -> Callable[
         [Callable[[I, Run[D]], Coroutine[Any, Any, O]]], Callable[[I, Run[D]], Coroutine[Any, Any, O]]
+    ]: ...
+    @overload
+    def handles(
+        self, contract: StreamEndpoint[I, C], /, *, concurrency: int = ..., backlog: int | None = ...
+    ) -> Callable[
+        [Callable[[I, Context[D]], AsyncIterator[C]]], Callable[[I, Context[D]], AsyncIterator[C]]
     ]: ...
     @overload
     def handles(
@@ -142,9 +149,9 @@ class Agent(Generic[D]):
         to one instance of the agent, or with ``deliver="every"`` to each. Raises ConfigError for what cannot be
         served, and when the agent handles the contract already.
         """
-        if not isinstance(contract, Task | Workflow | Endpoint | Topic):
+        if not isinstance(contract, Task | Workflow | Endpoint | StreamEndpoint | Topic):
             raise ConfigError(
-                f"an agent handles a Task, a Workflow, an Endpoint or a Topic, not {quoted(contract)}"
+                f"an agent handles a Task, a Workflow, an Endpoint, a StreamEndpoint or a Topic, not {quoted(contract)}"
             )
         if type(concurrency) is not int or concurrency < 1:
             raise ConfigError(f"concurrency = {quoted(concurrency)}: must be an int >= 1")
@@ -162,7 +169,7 @@ class Agent(Generic[D]):
         def register(function: Any) -> Any:
             if any(_same(handler.contract, contract) for handler in self.handlers):
                 raise ConfigError(f"agent {self.name} handles {contract} already")
-            Function(function, threads=1)  # its shape is checked here, where the mistake is
+            Function(function, threads=1, yields=isinstance(contract, StreamEndpoint))  # its shape is checked here, where the mistake is
             self.handlers.append(
                 Handler(
                     contract=contract,

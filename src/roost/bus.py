@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from typing import Any, Protocol, TypeVar
 
 from roost import messaging
-from roost.contracts import Address, Endpoint, Signal, Task, Topic, Workflow
+from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
 from roost.errors import ConfigError, Conflict, InvalidMessage
 from roost.observe import Event, Journal, Trace
 from roost.runs import cancel, send_signal
@@ -35,6 +35,7 @@ from roost.transport import Link, open_link
 I = TypeVar("I")
 O = TypeVar("O")
 M = TypeVar("M")
+C = TypeVar("C")
 
 GRACE_S = 10.0
 
@@ -118,6 +119,36 @@ class Bus:
             self.journal.record("message_refused", subject=error.subject, reason=str(error))
             raise
         return answer
+
+    def stream(
+        self, endpoint: StreamEndpoint[I, C], value: I, *, idle_timeout_s: float = 30.0
+    ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
+        """Ask for a streamed answer: ``async with bus.stream(...) as chunks: async for chunk in chunks``.
+
+        Leaving the block cancels the responder. The iterator ends with the answer; it raises NoResponders
+        when nobody serves the endpoint, RequestTimeout when no chunk comes for `idle_timeout_s` seconds,
+        RemoteError when the handler failed in mid-stream, InvalidMessage, Disconnected.
+        """
+        return self._stream(endpoint, value, idle_timeout_s=idle_timeout_s, timeout_s=None, trace=Trace.new())
+
+    def _stream(
+        self,
+        endpoint: StreamEndpoint[I, C],
+        value: I,
+        *,
+        idle_timeout_s: float,
+        timeout_s: float | None,
+        trace: Trace,
+    ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
+        return messaging.open_stream(
+            self.link,
+            self.settings.namespace,
+            endpoint,
+            value,
+            trace,
+            idle_timeout_s=idle_timeout_s,
+            timeout_s=timeout_s,
+        )
 
     # Tasks --------------------------------------------------------------------------------------
 

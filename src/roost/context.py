@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Generic
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
 from typing_extensions import TypeVar
 
-from roost.contracts import Address, Endpoint, Task, Topic, Workflow
+from roost.codec import Codec
+from roost.contracts import Address, Endpoint, StreamEndpoint, Task, Topic, Workflow
 from roost.errors import ConfigError, DeadlineExceeded
 from roost.observe import Trace
-from roost.tasks import Handle, Ref, emit
+from roost.tasks import Handle, Ref, emit, once
+from roost.tasks.once import result_type
 
 if TYPE_CHECKING:
     from roost.bus import Bus
@@ -18,6 +21,9 @@ if TYPE_CHECKING:
 I = TypeVar("I")
 O = TypeVar("O")
 M = TypeVar("M")
+C = TypeVar("C")
+R = TypeVar("R")
+P = ParamSpec("P")
 D = TypeVar("D", default=None)
 
 
@@ -86,6 +92,19 @@ class Context(Generic[D]):
             return None
         return max(0.0, self._deadline - self._bus.clock())  # also on the thread of a sync handler
 
+    async def once(self, name: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of ``fn(*args, **kwargs)``, recorded once for this task: later attempts read it.
+
+        A kill between the effect and its record calls again, so give the effect `idempotency_key`. The
+        result is decoded by the function's return annotation. Raises what the function raises,
+        InvalidMessage for a result that has no JSON, and ConfigError outside of a task.
+        """
+        if self._ref is None:
+            raise ConfigError("only the handler of a task has a record: ctx.once works in tasks")
+        codec: Codec[Any] = Codec(result_type(fn))
+        result: R = await once(self._bus.log, self._ref, name, lambda: fn(*args, **kwargs), codec)
+        return result
+
     async def emit(self, chunk: Any) -> None:
         """Say something while the task runs: a part of the answer, kept in the log for `Handle.chunks`.
 
@@ -110,6 +129,14 @@ class Context(Generic[D]):
                 raise DeadlineExceeded(f"a request to {endpoint.name}")
             timeout_s = min(timeout_s, remaining_s)
         return await self._bus._request(endpoint, value, timeout_s=timeout_s, trace=self.trace)
+
+    def stream(
+        self, endpoint: StreamEndpoint[I, C], value: I, *, idle_timeout_s: float = 30.0
+    ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
+        """As `Bus.stream`, for at most the time that is left."""
+        return self._bus._stream(
+            endpoint, value, idle_timeout_s=idle_timeout_s, timeout_s=self.remaining_s, trace=self.trace
+        )
 
     async def publish(self, to: Topic[M] | Address[M], value: M) -> None:
         """As `Bus.publish`."""

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, Task, Topic, Workflow
+from roost.contracts import Endpoint, StreamEndpoint, Task, Topic, Workflow
 from roost.errors import PermissionDenied, RoostError
-from roost.messaging import EndpointServer, TopicReader
+from roost.messaging import EndpointServer, StreamServer, TopicReader
 from roost.messaging.call import Function
 from roost.messaging.endpoints import trace_of
 from roost.observe import Trace
@@ -47,7 +47,7 @@ class Instance:
         backlog: int | None = None,
     ) -> None:
         """Begin to serve one contract."""
-        call = Function(function, threads=concurrency)
+        call = Function(function, threads=concurrency, yields=isinstance(contract, StreamEndpoint))
         self._functions.append(call)
         client, journal = self.bus.link.client, self.bus.journal
         if isinstance(contract, Topic):
@@ -74,6 +74,18 @@ class Instance:
             )
             self._services.append(server)
             server.start()
+        elif isinstance(contract, StreamEndpoint):
+            streams = StreamServer(
+                client,
+                self.bus.namespace,
+                contract,
+                journal,
+                self._on_stream(contract, call),
+                concurrency=concurrency,
+                backlog=backlog,
+            )
+            self._services.append(streams)
+            streams.start()
         elif isinstance(contract, Workflow):
             coordinator = Coordinator(
                 self.bus.log,
@@ -178,6 +190,28 @@ class Instance:
             return answer
 
         return handle
+
+    def _on_stream(
+        self, endpoint: StreamEndpoint[Any, Any], call: Function
+    ) -> Callable[[Any, Message, float], AsyncIterator[Any]]:
+        async def generate(value: Any, message: Message, deadline: float) -> AsyncIterator[Any]:
+            def context() -> Context[Any]:
+                return Context(
+                    self.bus,
+                    deps=self._deps,
+                    subject=message.subject,
+                    instance=self.name,
+                    trace=trace_of(message),
+                    deadline=deadline,
+                )
+
+            async for chunk in (
+                call.function(value, context()) if call.takes_context else call.function(value)
+            ):
+                yield chunk
+            self.handled[endpoint.name] += 1
+
+        return generate
 
     def _on_task(self, task: Task[Any, Any], call: Function) -> Callable[[Any, Delivery], Awaitable[Any]]:
         async def handle(value: Any, delivery: Delivery) -> Any:

@@ -7,6 +7,7 @@ import json
 import re
 import signal
 import subprocess
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 from typing import Any
@@ -32,7 +33,7 @@ agent = Agent("digester")
 @agent.handles(digest)
 async def do_digest(page: Page, ctx: Context) -> int:
     if page.text == "bad":
-        raise Reject(HOSTILE)
+        raise Reject("no such page")
     if page.text == "wrong":
         raise ValueError("no such word")
     return len(page.text)
@@ -77,12 +78,8 @@ async def test_dead_letters_are_listed_for_people_and_for_programs(
             ("digest", bad.id, "1"),
             ("digest", wrong.id, "2"),
         ]
-        assert all(one.isprintable() or one in "\t\n" for one in answer.stdout)
-        assert r"no \x1b[31mred\x1b[0m\x07 [bold]page[/bold]\nforged line \u202eevil" in answer.stdout
-
         letters = await operator.json("dead", "ls", "digest")
         assert [letter["id"] for letter in letters] == [bad.id, wrong.id]
-        assert letters[0]["reason"] == HOSTILE
         assert letters[1]["input"] == {"text": "wrong"}
         assert [one["result"] for one in letters[1]["attempts"]] == ["failed", "failed"]
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", letters[1]["died"])
@@ -153,11 +150,11 @@ async def test_an_id_with_a_wildcard_reaches_nothing(nats_url: str, namespace: s
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent):
         operator = Operator(bus, nats_url, tmp_path)
         await operator.task("bad", "b")
-        for id in ("*", ">", "digest:*", "*/digest/*", "a.b", ""):
-            for command in (["dead", "show"], ["dead", "replay"], ["tasks", "show"]):
-                answer = await operator(*command, id)
-                assert answer.returncode == 1
-                assert "is not the id of a task" in answer.stderr
+        tried = [("show", id) for id in ("*", ">", "digest:*", "*/digest/*", "")] + [("replay", "digest:*")]
+        for command, id in tried:
+            answer = await operator("dead", command, id)
+            assert answer.returncode == 1
+            assert "is not the id of a task" in answer.stderr
 
 
 async def test_a_tasks_history_tells_who_tried_it_when_and_what_came_of_it(
@@ -208,16 +205,38 @@ async def test_a_timeline_is_drawn_as_text_and_as_a_picture(
         assert ET.parse(tmp_path / "t.svg").getroot().tag.endswith("svg")
 
 
+async def stranger(bus: Bus, id: str, end: bytes) -> None:
+    """A dead task as somebody else wrote it into the log."""
+    prefix = f"{bus.namespace}.run.{id}"
+    for kind, data in (("task", HOSTILE.encode()), ("end", end), ("dead", b"{}")):
+        await bus.link.jetstream.publish(f"{prefix}.{kind}.digest.{id}", data)
+
+
+async def test_what_strangers_wrote_into_the_log_reaches_no_terminal(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    attempt = {"k": 1, "by": HOSTILE, "at": 1e300, "s": -1.0, "error": {"type": HOSTILE, "message": HOSTILE}}
+    end = {"status": "dead", "token": "t", "reason": HOSTILE, "attempts": [attempt]}
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        await bus.log.ensure()
+        await stranger(bus, "x", json.dumps(end).encode())
+        operator = Operator(bus, nats_url, tmp_path)
+        for command in (["dead", "ls"], ["dead", "show", "x"], ["tasks", "show", "x"], ["timeline", "x"]):
+            answer = await operator(*command)
+            assert answer.returncode == 0, answer.stderr
+            assert all(one.isprintable() or one in "\t\n" for one in answer.stdout)
+            if command != ["timeline", "x"]:
+                assert r"no \x1b[31mred\x1b[0m\x07 [bold]page[/bold]\nforged line \u202eevil" in answer.stdout
+        assert (await operator.json("dead", "ls"))[0]["reason"] == HOSTILE
+
+
 async def test_a_record_that_cannot_be_read_is_said_to_be_missing_from_the_list(
     nats_url: str, namespace: str, tmp_path: Path
 ) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent):
         operator = Operator(bus, nats_url, tmp_path)
         await operator.task("bad", "b")
-        prefix = f"{namespace}.run.x"
-        await bus.link.jetstream.publish(f"{prefix}.task.digest.x", b"{}")
-        await bus.link.jetstream.publish(f"{prefix}.end.digest.x", b"\x1b[2J")
-        await bus.link.jetstream.publish(f"{prefix}.dead.digest.x", b"{}")
+        await stranger(bus, "x", b"\x1b[2J")
         answer = await operator("dead", "ls")
         assert len(answer.stdout.splitlines()) == 2
         assert answer.stderr == "roost: 1 record(s) of the log could not be read and are left out\n"
@@ -232,7 +251,6 @@ async def test_a_reader_that_has_enough_ends_the_command_quietly(
         script = (
             f"roost dead ls --json --url {nats_url} --namespace {namespace} | true; exit ${{PIPESTATUS[0]}}"
         )
-        import sys
 
         process = await asyncio.create_subprocess_exec(
             "bash",

@@ -65,20 +65,22 @@ class Ours:
 
     async def works(self) -> bool:
         """Whether a message of its own comes back to it."""
-        came: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        came = asyncio.Event()
         inbox = self.client.new_inbox()
-        listener = self.client.listen(inbox, lambda _: came.done() or came.set_result(None))
+        listener = self.client.listen(inbox, lambda _: came.set())
         try:
             self.client.send(inbox)
             async with asyncio.timeout(2):
-                await came
+                await came.wait()
         finally:
             self.client.unlisten(listener)
         return True
 
 
 @asynccontextmanager
-async def ours(*servers: str, events: Events | None = None, timeout_s: float = 5.0, **options: Any) -> AsyncIterator[Ours]:
+async def ours(
+    *servers: str, events: Events | None = None, timeout_s: float = 5.0, **options: Any
+) -> AsyncIterator[Ours]:
     """Our client, connected; closed at the end."""
     seen = events if events is not None else Events()
     settings = Settings(servers=servers, connect_timeout_s=timeout_s, options=options)
@@ -132,7 +134,9 @@ class Raw:
     async def publish(self, subject: bytes, data: bytes = b"", reply: bytes = b"") -> None:
         await self.send(b"PUB %b %b %d" % (subject, reply, len(data)), data)
 
-    async def publish_with_head(self, subject: bytes, head: bytes, data: bytes = b"", reply: bytes = b"") -> None:
+    async def publish_with_head(
+        self, subject: bytes, head: bytes, data: bytes = b"", reply: bytes = b""
+    ) -> None:
         await self.send(b"HPUB %b %b %d %d" % (subject, reply, len(head), len(head) + len(data)), head + data)
 
 

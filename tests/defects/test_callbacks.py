@@ -32,7 +32,9 @@ def silenced() -> Iterator[None]:
 
 
 @pytest.mark.parametrize("error", [RuntimeError("a bug"), asyncio.CancelledError(), StopIteration()])
-async def test_13_callback_that_raises_anything_goes_on_receiving(nats_url: str, error: BaseException) -> None:
+async def test_13_callback_that_raises_anything_goes_on_receiving(
+    nats_url: str, error: BaseException
+) -> None:
     got: list[bytes] = []
 
     def callback(message: Message) -> None:
@@ -172,7 +174,9 @@ async def test_24_burst_to_a_slow_callback_loses_nothing(nats_url: str) -> None:
         me.client.listen("d24", slow)
         await me.client.flush()
         async with raw(nats_url) as publisher:
-            await publisher.send(*(line for number in range(BURST) for line in (b"PUB d24 6", b"%06d" % number)))
+            await publisher.send(
+                *(line for number in range(BURST) for line in (b"PUB d24 6", b"%06d" % number))
+            )
         async with asyncio.timeout(20):
             await done.wait()
         assert (seen, disorder) == (BURST, 0)

@@ -31,7 +31,9 @@ FORGERIES = [
 ]
 
 
-async def test_17_task_with_a_forged_status_is_delivered_like_any_other(nats_url: str, namespace: str) -> None:
+async def test_17_task_with_a_forged_status_is_delivered_like_any_other(
+    nats_url: str, namespace: str
+) -> None:
     stream = f"ROOST_{namespace}"
     async with ours(nats_url) as me, raw(nats_url) as publisher:
         await me.jetstream.call(f"STREAM.CREATE.{stream}", {"name": stream, "subjects": [f"{stream}.>"]})
@@ -50,7 +52,12 @@ async def test_17_task_with_a_forged_status_is_delivered_like_any_other(nats_url
                 all_there.set()
 
         pump = Pump(
-            me.client, stream, "C", on_message=take, room=lambda: 20, on_trouble=lambda kind, _: trouble.append(kind)
+            me.client,
+            stream,
+            "C",
+            on_message=take,
+            room=lambda: 20,
+            on_trouble=lambda kind, _: trouble.append(kind),
         )
         pump.start()
         async with asyncio.timeout(5):
@@ -73,7 +80,9 @@ async def test_17_answer_with_a_forged_status_is_an_answer(nats_url: str) -> Non
             await me.requests.ask("d17.nobody", timeout_s=2)
 
 
-async def test_17_answer_with_a_forged_end_does_not_cut_a_stored_message_out(nats_url: str, namespace: str) -> None:
+async def test_17_answer_with_a_forged_end_does_not_cut_a_stored_message_out(
+    nats_url: str, namespace: str
+) -> None:
     """A stored message without payload whose header block looks like the end of a batch."""
     stream = f"ROOST_{namespace}"
     async with ours(nats_url) as me, raw(nats_url) as publisher:
@@ -89,7 +98,9 @@ async def test_17_answer_with_a_forged_end_does_not_cut_a_stored_message_out(nat
         assert await me.jetstream.last(stream, f"{stream}.none") is None
 
 
-async def test_17_headers_of_a_publisher_do_not_pass_for_those_of_the_server(nats_url: str, namespace: str) -> None:
+async def test_17_headers_of_a_publisher_do_not_pass_for_those_of_the_server(
+    nats_url: str, namespace: str
+) -> None:
     stream = f"ROOST_{namespace}"
     async with ours(nats_url) as me:
         config = {"name": stream, "subjects": [f"{stream}.>"], "allow_direct": True}

@@ -56,7 +56,9 @@ async def test_01_malformed_message_does_not_stop_the_client(nats_url: str, shap
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_01_malformed_message_reaches_a_subscription_of_nats_py_over_our_client(nats_url: str, shape: str) -> None:
+async def test_01_malformed_message_reaches_a_subscription_of_nats_py_over_our_client(
+    nats_url: str, shape: str
+) -> None:
     async with ours(nats_url) as me:
         subscription = await me.client.subscribe("d01.>")
         await me.client.flush()
@@ -129,7 +131,7 @@ async def test_01_stock_worker_is_stopped_by_a_stored_malformed_message(
         await client.flush()
         await attack(nats_url, f"{namespace}.".encode(), shape)
         with pytest.raises(TimeoutError):
-            await subscription.fetch(2, timeout=0.5)
+            await subscription.fetch(2, timeout=0.2)
         assert not await stock_works(client)
 
 
@@ -163,4 +165,3 @@ async def test_25_stock_is_reset_by_a_subject_with_a_form_feed(nats_url: str) ->
                 await publisher.publish(b"d25.a\x0cb", b"x")
                 await events.wait("lost", number=number, within_s=3)
                 await events.wait("back", number=number, within_s=3)
-

@@ -127,7 +127,9 @@ async def test_22_pump_that_may_not_pull_says_so(server: ConfiguredServer) -> No
         assert "$JS.API.CONSUMER.MSG.NEXT.S.C" in text
 
 
-async def test_22_stock_request_waits_for_its_timeout_and_subscription_looks_alive(server: ConfiguredServer) -> None:
+async def test_22_stock_request_waits_for_its_timeout_and_subscription_looks_alive(
+    server: ConfiguredServer,
+) -> None:
     async with stock(server.url, user="a", password="pw") as client:
         subscription = await client.subscribe("Secret.Events")
         begun = time.monotonic()

@@ -129,7 +129,9 @@ def test_21_a_frozen_server_is_noticed_within_half_a_minute() -> None:
     assert PING_INTERVAL_S * (SILENT_PINGS + 1) <= 30
 
 
-async def test_21_frozen_server_with_a_full_socket_does_not_hold_the_reconnect_up(own_server: LocalServer) -> None:
+async def test_21_frozen_server_with_a_full_socket_does_not_hold_the_reconnect_up(
+    own_server: LocalServer,
+) -> None:
     """nats-py waits until the last bytes have been taken, which a frozen server never does."""
     async with ours(own_server.url) as me:
         await shorten_pings(me)
@@ -146,7 +148,9 @@ async def test_21_frozen_server_with_a_full_socket_does_not_hold_the_reconnect_u
 async def test_21_first_connection_has_a_deadline() -> None:
     begun = time.monotonic()
     with pytest.raises(ConnectError, match="Connect call failed") as refused:
-        await open_client(Settings(servers=(f"nats://127.0.0.1:{free_port()}",), connect_timeout_s=0.3), Events())
+        await open_client(
+            Settings(servers=(f"nats://127.0.0.1:{free_port()}",), connect_timeout_s=0.3), Events()
+        )
     assert 0.25 < time.monotonic() - begun < 0.6
     assert refused.value.retryable
 
@@ -161,7 +165,9 @@ async def test_21_first_connection_waits_for_a_server_that_is_just_starting(own_
     await client.close()
 
 
-async def test_21_other_servers_are_tried_when_one_does_not_answer(own_server: LocalServer, nats_url: str) -> None:
+async def test_21_other_servers_are_tried_when_one_does_not_answer(
+    own_server: LocalServer, nats_url: str
+) -> None:
     """One address refuses, one is frozen, one works."""
     own_server.pause()
     async with ours(

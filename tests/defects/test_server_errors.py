@@ -21,7 +21,9 @@ WITHOUT_A = "authorization { users: [ {user: b, password: pw} ] }"
 EXPIRED = b"-ERR 'User Authentication Expired'\r\n"
 
 
-async def test_07_client_lives_on_after_an_error_that_makes_the_server_close_the_connection(nats_url: str) -> None:
+async def test_07_client_lives_on_after_an_error_that_makes_the_server_close_the_connection(
+    nats_url: str,
+) -> None:
     async with ours(nats_url) as me:
         me.client._command(b"NONSENSE\r\n")
         await me.events.wait("reconnected")
@@ -51,7 +53,9 @@ async def test_07_stock_is_closed_for_ever_by_an_error_of_the_server(nats_url: s
         assert client.is_closed
 
 
-async def test_07_revoked_user_goes_on_trying_says_so_and_is_back_when_it_is_allowed_again(tmp_path: Path) -> None:
+async def test_07_revoked_user_goes_on_trying_says_so_and_is_back_when_it_is_allowed_again(
+    tmp_path: Path,
+) -> None:
     with configured(tmp_path, USERS) as server:
         async with ours(server.url_of("a")) as me:
             got: list[bytes] = []
@@ -136,7 +140,10 @@ async def test_07_stock_is_closed_for_ever_by_an_expired_token() -> None:
     ],
     ids=lambda text: repr(text[:24]),
 )
-async def test_07_reconnect_goes_on_whatever_a_server_says_in_its_greeting(nonsense: bytes) -> None:
+async def test_07_reconnect_goes_on_whatever_a_server_says_in_its_greeting(
+    nonsense: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roost.transport.session.RECONNECT_BASE_S", 0.02)
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -157,7 +164,8 @@ async def test_07_reconnect_goes_on_whatever_a_server_says_in_its_greeting(nonse
         assert me.client.is_connected
 
 
-async def test_07_nonsense_while_connected_leads_to_a_reconnect() -> None:
+async def test_07_nonsense_while_connected_leads_to_a_reconnect(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("roost.transport.session.RECONNECT_BASE_S", 0.02)
     connections = 0
 
     async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -182,6 +190,8 @@ async def test_07_refused_credentials_end_the_first_attempt_at_once(tmp_path: Pa
         loop = asyncio.get_running_loop()
         begun = loop.time()
         with pytest.raises(ConnectError, match="Authorization Violation") as refused:
-            await open_client(Settings(servers=(server.url_of("a", "wrong"),), connect_timeout_s=10), Events())
+            await open_client(
+                Settings(servers=(server.url_of("a", "wrong"),), connect_timeout_s=10), Events()
+            )
         assert loop.time() - begun < 1
         assert "wrong" not in str(refused.value)

@@ -13,7 +13,8 @@ import time
 import pytest
 from defect_kit import Events, Ours, greet, ours, rogue, stock
 from nats.aio.msg import Msg
-from nats.errors import ConnectionReconnectingError, TimeoutError as NatsTimeoutError
+from nats.errors import ConnectionReconnectingError
+from nats.errors import TimeoutError as NatsTimeoutError
 
 from roost.errors import ConnectError, ConnectionClosed, Disconnected
 from roost.server import LocalServer
@@ -53,7 +54,9 @@ async def test_04_handler_in_flight_can_still_publish_and_ask_while_shutting_dow
         assert len(work) == 1
 
 
-async def test_04_stock_drain_takes_the_answers_from_a_handler_in_flight(nats_url: str, namespace: str) -> None:
+async def test_04_stock_drain_takes_the_answers_from_a_handler_in_flight(
+    nats_url: str, namespace: str
+) -> None:
     stream = f"ROOST_{namespace}"
     async with ours(nats_url) as me:
         await a_stream(me, stream)
@@ -199,4 +202,3 @@ async def test_05_stock_drain_raises_while_the_broker_is_down(own_server: LocalS
         with pytest.raises(ConnectionReconnectingError):
             await client.drain()
         own_server.restart()
-

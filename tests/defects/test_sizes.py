@@ -52,8 +52,12 @@ async def test_06_subject_longer_than_a_control_line_is_refused(nats_url: str, s
         assert me.events.all == []
 
 
-@pytest.mark.parametrize("subject", ["", "a b", "a\r\nPUB x 0\r\n", "a\tb", "a\x0cb", "a\x00b", "a\u202eb", "\ud800"])
-async def test_06_subject_that_would_end_or_confuse_a_control_line_is_refused(nats_url: str, subject: str) -> None:
+@pytest.mark.parametrize(
+    "subject", ["", "a b", "a\r\nPUB x 0\r\n", "a\tb", "a\x0cb", "a\x00b", "a\u202eb", "\ud800"]
+)
+async def test_06_subject_that_would_end_or_confuse_a_control_line_is_refused(
+    nats_url: str, subject: str
+) -> None:
     async with ours(nats_url) as me:
         with pytest.raises(UnsafeToken):
             me.client.send(subject)
@@ -67,7 +71,9 @@ async def test_06_subject_that_would_end_or_confuse_a_control_line_is_refused(na
 
 
 @pytest.mark.parametrize("pattern", ["a..b", ".a", "a.", "a.>.b", "a*.b", "a.b>"])
-async def test_06_pattern_that_the_server_would_refuse_without_a_name_is_refused(nats_url: str, pattern: str) -> None:
+async def test_06_pattern_that_the_server_would_refuse_without_a_name_is_refused(
+    nats_url: str, pattern: str
+) -> None:
     async with ours(nats_url) as me:
         with pytest.raises(UnsafeToken):
             me.client.listen(pattern, print)

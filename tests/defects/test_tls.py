@@ -40,8 +40,12 @@ def eavesdropper(heard: list[bytes], info: bytes = INFO % b"") -> Any:
     return talk
 
 
-@pytest.mark.parametrize(("scheme", "options"), [("tls", {}), ("nats", {"tls": trusting()}), ("tls", {"tls": trusting()})])
-async def test_08_no_credentials_in_clear_when_tls_was_asked_for(scheme: str, options: dict[str, Any]) -> None:
+@pytest.mark.parametrize(
+    ("scheme", "options"), [("tls", {}), ("nats", {"tls": trusting()}), ("tls", {"tls": trusting()})]
+)
+async def test_08_no_credentials_in_clear_when_tls_was_asked_for(
+    scheme: str, options: dict[str, Any]
+) -> None:
     heard: list[bytes] = []
     async with rogue(eavesdropper(heard)) as address:
         settings = Settings(servers=(f"{scheme}://a:secret@{address}",), options=options)
@@ -68,7 +72,9 @@ async def test_08_what_is_said_in_clear_before_the_handshake_is_refused() -> Non
     heard: list[bytes] = []
     info = INFO % b',"tls_required":true' + b"PONG\r\n"
     async with rogue(eavesdropper(heard, info)) as address:
-        settings = Settings(servers=(f"tls://a:secret@{address}",), options={"tls": trusting()}, connect_timeout_s=0.3)
+        settings = Settings(
+            servers=(f"tls://a:secret@{address}",), options={"tls": trusting()}, connect_timeout_s=0.3
+        )
         with pytest.raises(ConnectError, match="in clear before the TLS handshake"):
             await open_client(settings, Events())
     assert heard == []

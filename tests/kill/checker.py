@@ -40,7 +40,7 @@ async def read_log(url: str, namespace: str) -> list[tuple[int, list[str], bytes
 
 
 def check(log: list[tuple[int, list[str], bytes]], lines: list[str]) -> tuple[dict[str, int], dict[str, list[str]]]:
-    """Figures, and under each broken promise the ids that broke it."""
+    """Figures, and under each broken promise how many broke it and the first of them."""
     tried, accepted = set(), set()
     for word, _, id in (line.partition(" ") for line in lines):
         tried.add(id)
@@ -53,7 +53,7 @@ def check(log: list[tuple[int, list[str], bytes]], lines: list[str]) -> tuple[di
     faults: dict[str, set[str]] = defaultdict(set)
     for sequence, (_run, kind, *rest), data in log:
         kinds[kind] += 1
-        id = rest[1]
+        id = rest[1] if len(rest) > 1 else ""
         if kind == "task":
             stored[id].append(sequence)
         elif kind == "end":
@@ -87,7 +87,7 @@ def check(log: list[tuple[int, list[str], bytes]], lines: list[str]) -> tuple[di
     statuses = Counter(status for found in ends.values() for _, status in found)
     figures = {"tried": len(tried), "accepted": len(accepted), "unknown": len(tried - accepted)}
     figures |= {"unknown but stored": len((tried - accepted) & set(stored)), **kinds, **statuses}
-    return figures, {name: sorted(ids)[:5] for name, ids in faults.items() if ids}
+    return figures, {name: [f"{len(ids)} of them", *sorted(ids)[:5]] for name, ids in faults.items() if ids}
 
 
 if __name__ == "__main__":

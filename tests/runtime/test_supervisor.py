@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from pathlib import Path
 
@@ -80,6 +81,20 @@ async def test_leaving_the_block_ends_all_processes_in_order(nats_url: str, name
             assert pid is not None
             await fleet.gone(pid, timeout_s=0)
     assert [n.kind for n in told.all] == ["ready", "ready", "stopping", "stopping", "stopped", "stopped"]
+
+
+async def test_each_process_has_a_session_of_its_own_so_that_ctrl_c_reaches_the_supervisor_alone(
+    nats_url: str, namespace: str
+) -> None:
+    async with Ear() as ear:
+        spec = AgentSpec(target="fleet:worker")
+        async with Supervisor(
+            [spec], url=nats_url, namespace=namespace, env=ear.env, tell=lambda _: None
+        ) as supervisor:
+            await supervisor.wait_ready()
+            pid = supervisor.processes[0].pid
+            assert pid is not None
+            assert os.getsid(pid) == pid
 
 
 async def test_a_frozen_process_is_killed_when_its_time_is_over(nats_url: str, namespace: str) -> None:

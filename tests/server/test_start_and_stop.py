@@ -47,7 +47,7 @@ def test_a_server_is_ready_well_under_a_second(capsys: pytest.CaptureFixture[str
             seconds.append(server.ready_s)
     with capsys.disabled():
         print(f" [ready in {statistics.median(seconds) * 1000:.0f} ms, median of 5] ", end="")
-    assert statistics.median(seconds) < 0.5
+    assert statistics.median(seconds) < 1
 
 
 async def test_jetstream_works_with_a_plain_client(own_server: LocalServer) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 
 import pytest
 from hypothesis import given
@@ -15,7 +16,11 @@ from roost.settings import Settings
 from roost.transport import Link, Message, Pump, open_client
 from roost.transport.ackinfo import AckInfo, parse_ack
 
-FORMS = {"v1": ("", 9), "v2": ("feature_flags { js_ack_fc_v2: true }", 11), "domain": ("jetstream { domain: hub }", 9)}
+FORMS = {
+    "v1": ("", 9),
+    "v2": ("feature_flags { js_ack_fc_v2: true }", 11),
+    "domain": ("jetstream { domain: hub }", 9),
+}
 
 
 @pytest.fixture(params=FORMS)
@@ -94,7 +99,5 @@ def test_anything_else_is_refused(reply: str) -> None:
 
 @given(st.text(alphabet="$JSACK.0123456789x_", max_size=60))
 def test_nothing_but_a_value_error_comes_out_of_a_strange_subject(reply: str) -> None:
-    try:
+    with suppress(ValueError):
         parse_ack(reply)
-    except ValueError:
-        pass

@@ -40,7 +40,9 @@ def test_message_with_a_reply_or_a_payload_has_no_status() -> None:
 
 
 def test_first_value_of_a_name_counts_and_the_last_of_a_name_of_the_server() -> None:
-    head = b"NATS/1.0\r\nA: 1\r\nA: 2\r\nNats-Sequence: 9\r\nNats-Sequence: 1\r\nbroken\r\n: x\r\nb:c:d\r\n\r\n"
+    head = (
+        b"NATS/1.0\r\nA: 1\r\nA: 2\r\nNats-Sequence: 9\r\nNats-Sequence: 1\r\nbroken\r\n: x\r\nb:c:d\r\n\r\n"
+    )
     assert parse_headers(head) == {"A": "1", "Nats-Sequence": "1", "b": "c:d"}
 
 

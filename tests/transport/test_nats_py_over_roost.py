@@ -31,12 +31,12 @@ async def test_key_value_store(own_server: LocalServer) -> None:
     with pytest.raises(KeyNotFoundError):
         await bucket.get("none")
     watcher = await bucket.watchall()
-    update = await watcher.updates(timeout=2)
+    update = await watcher.updates(timeout=2)  # type: ignore[no-untyped-call]
     assert update is not None
     assert update.key == "k"
     await bucket.put("other", b"3")
     assert await bucket.keys() == ["k", "other"]
-    await watcher.stop()
+    await watcher.stop()  # type: ignore[no-untyped-call]
     await client.close()
 
 
@@ -60,7 +60,9 @@ async def test_push_and_pull_subscriptions(own_server: LocalServer) -> None:
     assert [message.data for message in messages] == [b"%d" % number for number in range(10)]
     await messages[0].ack_sync()
     push = await streams.subscribe("s.x", ordered_consumer=True)
-    assert [(await push.next_msg(timeout=2)).data for _ in range(10)] == [b"%d" % number for number in range(10)]
+    assert [(await push.next_msg(timeout=2)).data for _ in range(10)] == [
+        b"%d" % number for number in range(10)
+    ]
     futures = [await streams.publish_async("s.x", b"x") for _ in range(20)]
     assert [(await future).seq for future in futures] == list(range(11, 31))
     await client.close()

@@ -25,7 +25,11 @@ def names(servers: list[Srv]) -> list[str]:
 def test_servers_of_a_cluster_are_added_with_the_user_of_the_url() -> None:
     current = Srv(parse("tls://a:secret@one.example:4222"))
     found = merge([current], current, ["one.example:4222", "10.0.0.2:4222", "two.example:4223"], parse)
-    assert names(found) == ["a:secret@one.example:4222", "a:secret@10.0.0.2:4222", "a:secret@two.example:4223"]
+    assert names(found) == [
+        "a:secret@one.example:4222",
+        "a:secret@10.0.0.2:4222",
+        "a:secret@two.example:4223",
+    ]
     assert [server.uri.scheme for server in found] == ["tls"] * 3
     assert [server.tls_name for server in found] == [None, "one.example", None]
 
@@ -33,7 +37,11 @@ def test_servers_of_a_cluster_are_added_with_the_user_of_the_url() -> None:
 def test_servers_that_have_left_are_forgotten_but_never_those_that_were_given() -> None:
     given, left = Srv(parse("nats://one:4222")), Srv(parse("nats://two:4222"), discovered=True)
     current = Srv(parse("nats://three:4222"), discovered=True)
-    assert names(merge([given, left, current], current, ["four:4222"], parse)) == ["one:4222", "three:4222", "four:4222"]
+    assert names(merge([given, left, current], current, ["four:4222"], parse)) == [
+        "one:4222",
+        "three:4222",
+        "four:4222",
+    ]
 
 
 def test_info_without_or_with_unreadable_addresses_changes_nothing() -> None:
@@ -53,7 +61,17 @@ def cluster_of_two() -> Iterator[tuple[str, subprocess.Popen[bytes], str]]:
     for probe in probes:
         probe.close()
     first, second, route = ports
-    common = [str(find_server()), "-a", "127.0.0.1", "--user", "a", "--pass", "secret", "--cluster_name", "two"]
+    common = [
+        str(find_server()),
+        "-a",
+        "127.0.0.1",
+        "--user",
+        "a",
+        "--pass",
+        "secret",
+        "--cluster_name",
+        "two",
+    ]
     arguments = [
         ["-p", str(first), "--cluster", f"nats://127.0.0.1:{route}"],
         ["-p", str(second), "--cluster", "nats://127.0.0.1:-1", "--routes", f"nats://127.0.0.1:{route}"],
@@ -84,7 +102,9 @@ async def test_client_moves_to_a_server_that_it_was_only_told_of() -> None:
         try:
             async with asyncio.timeout(10):
                 while second not in str(client.servers):
-                    await client.flush()  # the server tells of the other one some time after its route is there
+                    await (
+                        client.flush()
+                    )  # the server tells of the other one some time after its route is there
                 back = asyncio.Event()
                 client.on_reconnect.append(back.set)
                 process.kill()

@@ -123,13 +123,19 @@ def build(
             )
             for one in read
         ],
-        marks=[FileMark(path=one.path, **mark.model_dump()) for one in read for mark in one.marks],
+        marks=[
+            FileMark(path=one.path, word=mark.word, line=mark.line, text=mark.text)
+            for one in read
+            for mark in one.marks
+        ],
         more_marks=sum(one.more_marks for one in read),
         links=LinkTotals(
             checked=sum(one.checked for one in checked),
             external=sum(one.external for one in checked),
             broken=[
-                FileBrokenLink(path=one.path, **link.model_dump()) for one in checked for link in one.broken
+                FileBrokenLink(path=one.path, line=link.line, target=link.target, reason=link.reason)
+                for one in checked
+                for link in one.broken
             ],
             more_broken=sum(one.more_broken for one in checked),
         ),

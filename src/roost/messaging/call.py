@@ -21,10 +21,10 @@ class Function:
     ConfigError for what cannot be called with a message, or would yield instead of returning.
     """
 
-    def __init__(self, function: Callable[..., Any], *, threads: int) -> None:
+    def __init__(self, function: Callable[..., Any], *, threads: int, yields: bool = False) -> None:
         self.function = function
         self.name = getattr(function, "__qualname__", None) or quoted(function)
-        _check(function, self.name)
+        _check(function, self.name, yields=yields)
         self.is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
             getattr(function, "__call__", None)  # noqa: B004 (an object with an async __call__)
         )
@@ -71,14 +71,19 @@ def described(error: BaseException) -> str:
     return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
-def _check(function: Any, name: str) -> None:
+def _check(function: Any, name: str, *, yields: bool) -> None:
     if not callable(function):
         raise ConfigError(f"handler {name} cannot be called; give a function: {_SHAPES}")
     if isinstance(function, type):
         raise ConfigError(
             f"handler {name} is a class; give a function, or an object of that class that can be called"
         )
-    for one in (function, getattr(function, "__call__", None)):  # noqa: B004
+    both = (function, getattr(function, "__call__", None))  # noqa: B004
+    if yields:
+        if any(inspect.isgeneratorfunction(one) or inspect.iscoroutinefunction(one) for one in both):
+            raise ConfigError(f"handler {name} must be an async function that yields its chunks")
+        return
+    for one in both:
         if inspect.isgeneratorfunction(one) or inspect.isasyncgenfunction(one):
             raise ConfigError(f"handler {name} yields; it must return its one answer")
 

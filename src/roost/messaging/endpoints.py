@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost._text import clean
-from roost.contracts import Endpoint
+from roost.contracts import Endpoint, StreamEndpoint
 from roost.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -65,11 +65,12 @@ async def ask(
     head = block(("traceparent", trace.header), ("Roost-Timeout-Ms", str(int(max(timeout_s, 0.001) * 1000))))
     answer = await link.requests.ask(subject, data, head, timeout_s=timeout_s)
     if answer.head:
-        _raise_error(answer, subject, timeout_s)
+        raise_error(answer, subject, timeout_s)
     return endpoint.output_codec.decode(answer.data, subject=subject)
 
 
-def _raise_error(answer: Message, subject: str, timeout_s: float) -> None:
+def raise_error(answer: Message, subject: str, timeout_s: float) -> None:
+    """Raise what an error answer says; nothing when it is none."""
     headers = answer.headers
     number = headers.get("Nats-Service-Error-Code")
     if number is None:
@@ -95,7 +96,7 @@ class EndpointServer:
         self,
         client: Client,
         namespace: str,
-        endpoint: Endpoint[Any, Any],
+        endpoint: Endpoint[Any, Any] | StreamEndpoint[Any, Any],
         journal: Journal,
         handle: Handle,
         *,
@@ -175,6 +176,7 @@ class EndpointServer:
             self._answer(message, output)
 
     def _answer(self, message: Message, output: Any) -> None:
+        assert isinstance(self._endpoint, Endpoint)
         try:
             self._client.send(message.reply, self._endpoint.output_codec.encode(output, subject=self.subject))
         except InvalidMessage as error:

@@ -7,7 +7,7 @@ import random
 import re
 from dataclasses import dataclass
 
-_PATTERN = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
+_PATTERN = re.compile(r"(?!ff)[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}")
 _source = random.Random()
 os.register_at_fork(after_in_child=_source.seed)
 

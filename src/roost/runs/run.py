@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import random
 from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
 from contextlib import AbstractAsyncContextManager
-from typing import Any, Generic, ParamSpec, TypeVar, get_type_hints
+from typing import Any, Generic, ParamSpec, TypeVar
 
 from pydantic_core import to_json
 from typing_extensions import TypeVar as DefaultTypeVar
@@ -20,6 +19,7 @@ from roost.runs.fanout import AHEAD, Fanout
 from roost.runs.inputs import input_digest
 from roost.runs.records import StepRecord
 from roost.tasks.batch import Write, guarded
+from roost.tasks.once import result_type
 from roost.tasks.outcome import Outcome, decode_outcome, value_of
 from roost.tasks.records import Ref, end_codec
 
@@ -78,7 +78,7 @@ class Run(Generic[D]):
         token = core.meet(name, "step", "")
         await core.alive()
         given = input_digest(args, kwargs)
-        codec: Codec[Any] = Codec(_returns(fn), limits=VALUE_LIMITS)
+        codec: Codec[Any] = Codec(result_type(fn), limits=VALUE_LIMITS)
         subject = core.subjects.step(token)
         there = core.steps.get(token)
         if there is not None:
@@ -248,14 +248,3 @@ class Run(Generic[D]):
         }
         await core.record(mark, record)
         return until
-
-
-def _returns(fn: Callable[..., Any]) -> Any:
-    """The type that a step's function is annotated to return; Any when it is not."""
-    target = inspect.unwrap(fn)
-    if not inspect.isroutine(target):
-        target = getattr(target, "func", None) or type(target).__call__
-    try:
-        return get_type_hints(target, include_extras=True).get("return", Any)
-    except (NameError, TypeError):
-        return Any

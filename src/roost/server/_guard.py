@@ -24,7 +24,8 @@ import signal
 import sys
 import time
 
-if False:  # for type checkers only; see load_libc
+TYPE_CHECKING = False  # loading `typing` for this would take longer than forking the server
+if TYPE_CHECKING:
     import ctypes
 
 PARENT_CHECK_S = 1.0
@@ -172,7 +173,7 @@ def become(command: list[str], guard: int, libc: "ctypes.CDLL | None") -> None:
 
 
 def load_libc() -> "ctypes.CDLL | None":
-    """The C library on Linux. Loading takes 8 ms, so it is done while the user still prepares the start."""
+    """The C library on Linux, loaded once (8 ms) rather than after every fork."""
     if not sys.platform.startswith("linux"):
         return None
     try:

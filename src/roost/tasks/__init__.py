@@ -8,6 +8,7 @@ from roost.tasks.delivery import Delivery
 from roost.tasks.handle import Handle
 from roost.tasks.history import Attempt, TaskHistory
 from roost.tasks.log import Log
+from roost.tasks.once import once
 from roost.tasks.outcome import Cancelled, Dead, DeadLetter, Done, Outcome
 from roost.tasks.progress import Chunk, emit
 from roost.tasks.records import Ref, end_codec
@@ -40,5 +41,6 @@ __all__ = [
     "list_dead",
     "new_id",
     "note_replay",
+    "once",
     "replay_ref",
 ]

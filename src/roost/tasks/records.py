@@ -91,6 +91,10 @@ class Subjects:
         """What attempt *k* says while it runs: outside the guard, as notes are."""
         return f"{self._runs}{ref.run}.chunk.{ref.name}.{ref.id}.{k}"
 
+    def once(self, ref: Ref, name: str) -> str:
+        """The recorded result of an effect within a task."""
+        return f"{self._runs}{ref.run}.once.{ref.name}.{ref.id}.{name}"
+
     def live_chunks(self, ref: Ref) -> str:
         return f"{self.live}{ref.run}.chunk.{ref.name}.{ref.id}.>"
 
@@ -135,7 +139,7 @@ class Subjects:
         if found is None:
             return None
         run, kind, name, id, number = found.groups()
-        return (kind, Ref(run, name, id)) if (number is not None) == (kind in ("note", "chunk")) else None
+        return (kind, Ref(run, name, id)) if (number is not None) == (kind in ("note", "chunk", "once")) else None
 
 
 class ErrorRecord(TypedDict):

@@ -174,9 +174,12 @@ class NatsPy(upstream.Client):
             self._handing_on.cancel()
             tasks.append(self._handing_on)
         for subscription in self._subs.values():
-            if subscription._wait_for_msgs_task is not None:
-                subscription._wait_for_msgs_task.cancel()
-                tasks.append(subscription._wait_for_msgs_task)
+            jetstream = subscription._jsi
+            checks = (jetstream._hbtask, jetstream._fctask) if jetstream is not None else ()
+            for task in (subscription._wait_for_msgs_task, *checks):
+                if task is not None:
+                    task.cancel()
+                    tasks.append(task)
             if subscription._message_iterator:
                 subscription._message_iterator._cancel()
             for waiting in (subscription._pending_next_msgs_calls or {}).values():

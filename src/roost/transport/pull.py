@@ -10,7 +10,6 @@ Pull requests and their statuses: https://github.com/nats-io/nats-architecture-a
 from __future__ import annotations
 
 import asyncio
-import logging
 import random
 from collections.abc import Callable
 
@@ -18,8 +17,6 @@ from roost.errors import NotConnected, RoostError
 from roost.transport.client import Client
 from roost.transport.listener import Listener
 from roost.transport.message import Message
-
-log = logging.getLogger("roost.transport")
 
 PULLS = 2
 EXPIRES_S = 20.0
@@ -35,8 +32,8 @@ class Pump:
 
     `on_message` is called synchronously for each message. `room` says how many more messages may be taken
     on; call `wake` when it has grown. `on_trouble` hears of refusals, as (kind, text): `missing` when the
-    consumer (or JetStream) does not answer or was deleted, `refused` for anything else. The pump tries
-    again by itself, after 0.1 s to 5 s with jitter.
+    consumer (or JetStream) does not answer or was deleted, `silent` when heartbeats stay away, `refused` for
+    anything else. The pump tries again by itself, after 0.1 s to 5 s with jitter.
 
     More messages than there was room for may come only when a pull fell silent, was given up, and was
     answered after all: at most one batch.
@@ -225,7 +222,7 @@ class Pump:
             ):
                 self.silent += 1
                 pull.abandon()
-                log.warning("a pull from %s fell silent and is asked again", self._subject)
+                self._on_trouble("silent", f"no heartbeat for {now - pull.heard:.1f} s; it is asked again")
         self.wake()
 
 

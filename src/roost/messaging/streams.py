@@ -1,0 +1,246 @@
+"""Streamed replies: one request, many chunks, an explicit end.
+
+The wire is that of an endpoint, with frames on the reply inbox: first one with `Roost-Control`, the
+responder's own inbox; then chunks without headers; at last one with `Roost-End`, or an error as an endpoint
+answers it. Over the control inbox the caller grants further chunks (``+32``), so that a slow reader slows
+the writer down and neither needs memory, or says that it has left (``-``), which cancels the handler.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from roost.contracts import StreamEndpoint
+from roost.errors import ConfigError, Disconnected, InvalidMessage, NoResponders, RequestTimeout, RoostError
+from roost.messaging.endpoints import INBOX, MAX_TIMEOUT_S, EndpointServer, raise_error
+from roost.observe import Journal, Trace
+from roost.subjects import endpoint_subject
+from roost.transport import Client, Link, Message
+from roost.transport.headers import block
+
+WINDOW = 64
+"""Chunks that may be on their way before the reader grants more."""
+SILENT_S = 60.0
+"""How long a responder waits for a reader that grants nothing, in seconds, before it gives up on it."""
+
+Generate = Callable[[Any, Message, float], AsyncIterator[Any]]
+
+
+@asynccontextmanager
+async def open_stream(
+    link: Link,
+    namespace: str,
+    endpoint: StreamEndpoint[Any, Any],
+    value: Any,
+    trace: Trace,
+    *,
+    idle_timeout_s: float,
+    timeout_s: float | None = None,
+) -> AsyncIterator[AsyncIterator[Any]]:
+    """The chunks of one streamed answer, as an iterator; leaving the block cancels the responder."""
+    if not 0 < idle_timeout_s <= MAX_TIMEOUT_S:
+        raise ConfigError(
+            f"idle_timeout_s = {idle_timeout_s!r}: must be more than 0 and at most {MAX_TIMEOUT_S:g} seconds"
+        )
+    reader = _Reader(link.client, endpoint, endpoint_subject(namespace, endpoint.name), idle_timeout_s)
+    data = endpoint.input_codec.encode(value, subject=reader.subject)
+    reader.open(data, trace, timeout_s)
+    try:
+        yield reader.chunks()
+    finally:
+        reader.close()
+
+
+class _Reader:
+    """The caller's side of one stream."""
+
+    def __init__(
+        self, client: Client, endpoint: StreamEndpoint[Any, Any], subject: str, idle_timeout_s: float
+    ) -> None:
+        self.subject = subject
+        self._client = client
+        self._endpoint = endpoint
+        self._idle_s = idle_timeout_s
+        self._frames: deque[Message] = deque()
+        self._news = asyncio.Event()
+        self._control = ""
+        self._taken = 0
+        self._lost = False
+        self._over = False
+        self._inbox = client.new_inbox()
+        self._listener = client.listen(self._inbox, self._arrived)
+        client.on_disconnect.append(self._disconnected)
+
+    def open(self, data: bytes, trace: Trace, timeout_s: float | None) -> None:
+        pairs = [("traceparent", trace.header), ("Roost-Stream", str(WINDOW))]
+        if timeout_s is not None:
+            pairs.append(("Roost-Timeout-Ms", str(int(max(timeout_s, 0.001) * 1000))))
+        try:
+            self._client.send(self.subject, data, self._inbox, block(*pairs))
+        except RoostError:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Tell the responder, unless it has ended, and forget the stream."""
+        self._client.on_disconnect.remove(self._disconnected)
+        if self._client.is_closed:
+            return
+        self._client.unlisten(self._listener)
+        if not self._over and self._control:
+            self._say(b"-")
+
+    async def chunks(self) -> AsyncIterator[Any]:
+        """Raises as `Bus.stream` documents."""
+        codec = self._endpoint.chunk_codec
+        while True:
+            frame = await self._next()
+            if frame.status == 503:
+                self._over = True
+                raise NoResponders(self.subject)
+            if frame.head:
+                headers = frame.headers
+                control = headers.get("Roost-Control", "")
+                if control.startswith(INBOX):
+                    self._control = control
+                    continue
+                if "Roost-End" in headers:
+                    self._over = True
+                    return
+                if "Nats-Service-Error-Code" in headers:
+                    self._over = True
+                    raise_error(frame, self.subject, self._idle_s)
+            chunk = codec.decode(frame.data, subject=self.subject)
+            self._taken += 1
+            if self._taken >= WINDOW // 2:
+                self._say(b"+%d" % self._taken)
+                self._taken = 0
+            yield chunk
+
+    async def _next(self) -> Message:
+        while not self._frames:
+            if self._lost:
+                raise Disconnected(f"a stream from {self.subject}")
+            self._news.clear()
+            try:
+                async with asyncio.timeout(self._idle_s):
+                    await self._news.wait()
+            except TimeoutError as error:
+                raise RequestTimeout(self.subject, self._idle_s) from error
+        return self._frames.popleft()
+
+    def _arrived(self, message: Message) -> None:
+        self._frames.append(message)
+        self._news.set()
+
+    def _disconnected(self) -> None:
+        self._lost = self._over = True
+        self._news.set()
+
+    def _say(self, word: bytes) -> None:
+        if self._control:
+            try:
+                self._client.send(self._control, word)
+            except RoostError:
+                self._lost = True
+
+
+class StreamServer(EndpointServer):
+    """One agent instance's service of one streaming endpoint."""
+
+    def __init__(
+        self,
+        client: Client,
+        namespace: str,
+        endpoint: StreamEndpoint[Any, Any],
+        journal: Journal,
+        generate: Generate,
+        *,
+        concurrency: int,
+        backlog: int | None = None,
+    ) -> None:
+        super().__init__(
+            client, namespace, endpoint, journal, self._stream, concurrency=concurrency, backlog=backlog
+        )
+        self._stream_endpoint = endpoint
+        self._generate = generate
+
+    async def _stream(self, value: Any, message: Message, deadline: float) -> None:
+        credit = _Credit(message)
+        inbox = self._client.new_inbox()
+        listener = self._client.listen(inbox, credit.heard)
+        self._client.send(message.reply, b"", "", block(("Roost-Control", inbox)))
+        writer = asyncio.get_running_loop().create_task(
+            self._write(value, message, deadline, credit), name=f"roost-stream-{self._stream_endpoint.name}"
+        )
+        credit.writer = writer
+        try:
+            await writer
+        except asyncio.CancelledError:
+            if not credit.left:
+                writer.cancel()
+                await asyncio.gather(writer, return_exceptions=True)
+                raise
+            self._journal.count(f"stream_left:{self._stream_endpoint.name}")
+        finally:
+            if not self._client.is_closed:
+                self._client.unlisten(listener)
+
+    async def _write(self, value: Any, message: Message, deadline: float, credit: _Credit) -> None:
+        codec = self._stream_endpoint.chunk_codec
+        chunks = self._generate(value, message, deadline)
+        try:
+            async for chunk in chunks:
+                try:
+                    data = codec.encode(chunk, subject=self.subject)
+                except InvalidMessage as error:
+                    raise ValueError(
+                        f"a chunk does not fit: {error.field or 'payload'}: {error.reason}"
+                    ) from error
+                await credit.spend()
+                self._client.send(message.reply, data)
+        finally:
+            close = getattr(chunks, "aclose", None)
+            if close is not None:
+                await close()
+
+    def _answer(self, message: Message, output: Any) -> None:
+        try:
+            self._client.send(message.reply, b"", "", block(("Roost-End", "1")))
+        except RoostError as error:
+            self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
+        else:
+            self._journal.count(f"handled:{self._endpoint.name}")
+
+
+class _Credit:
+    """How many chunks the reader is ready for."""
+
+    def __init__(self, message: Message) -> None:
+        text = message.headers.get("Roost-Stream", "") if message.head else ""
+        self._left = int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 5 else WINDOW
+        self._more = asyncio.Event()
+        self.left = False
+        self.writer: asyncio.Task[None] | None = None
+
+    def heard(self, message: Message) -> None:
+        word = message.data
+        if word == b"-":
+            self.left = True
+            if self.writer is not None:
+                self.writer.cancel()
+        elif word[:1] == b"+" and word[1:].isdigit() and len(word) < 6:
+            self._left += int(word[1:])
+            self._more.set()
+
+    async def spend(self) -> None:
+        """Wait until one more chunk may be sent. Raises TimeoutError when the reader is silent for a minute."""
+        while self._left <= 0:
+            self._more.clear()
+            async with asyncio.timeout(SILENT_S):
+                await self._more.wait()
+        self._left -= 1
