@@ -1,60 +1,84 @@
 """Roost: multi-agent systems over NATS.
 
-Everything public is here; what is reached through an underscore or a submodule may change.
+Everything public is here; what is reached through an underscore or a submodule may change. Names are loaded
+at first use, so `import roost` costs next to nothing: the pytest plugin and the command line's help start at
+once.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
-from roost.agent import Agent
-from roost.bus import Bus, connect
-from roost.context import Context
-from roost.contracts import Address, Endpoint, Retry, Signal, StreamEndpoint, Task, Topic, Workflow
-from roost.errors import (
-    ConfigError,
-    ConfigMismatch,
-    Conflict,
-    ConnectError,
-    ConnectionClosed,
-    DeadlineExceeded,
-    Disconnected,
-    HistoryMismatch,
-    InvalidMessage,
-    JetStreamError,
-    NoResponders,
-    NotConnected,
-    Overloaded,
-    PermissionDenied,
-    Reject,
-    RemoteError,
-    RequestTimeout,
-    RetryLater,
-    RoostError,
-    ServerUnavailable,
-    StoreFull,
-    StreamMissing,
-    SubmissionUnknown,
-    TaskCancelled,
-    TaskDead,
-    TooLarge,
-    UnsafeToken,
-    WrongLoop,
-)
-from roost.observe import Event
-from roost.runs import Run
-from roost.tasks import Attempt, Cancelled, Chunk, Dead, DeadLetter, Done, Handle, Outcome
-
 if TYPE_CHECKING:
+    from roost.agent import Agent
+    from roost.bus import Bus, connect
+    from roost.context import Context
+    from roost.contracts import Address, Endpoint, Retry, Signal, StreamEndpoint, Task, Topic, Workflow
+    from roost.errors import (
+        ConfigError,
+        ConfigMismatch,
+        Conflict,
+        ConnectError,
+        ConnectionClosed,
+        DeadlineExceeded,
+        Disconnected,
+        HistoryMismatch,
+        InvalidMessage,
+        JetStreamError,
+        NoResponders,
+        NotConnected,
+        Overloaded,
+        PermissionDenied,
+        Reject,
+        RemoteError,
+        RequestTimeout,
+        RetryLater,
+        RoostError,
+        ServerUnavailable,
+        StoreFull,
+        StreamMissing,
+        SubmissionUnknown,
+        TaskCancelled,
+        TaskDead,
+        TooLarge,
+        UnsafeToken,
+        WrongLoop,
+    )
+    from roost.observe import Event
+    from roost.runs import Run
     from roost.server import local_server
+    from roost.tasks import Attempt, Cancelled, Chunk, Dead, DeadLetter, Done, Handle, Outcome
 
 __version__ = "0.1.0"
 
+_HOMES = {
+    "roost.agent": "Agent",
+    "roost.bus": "Bus connect",
+    "roost.context": "Context",
+    "roost.contracts": "Address Endpoint Retry Signal StreamEndpoint Task Topic Workflow",
+    "roost.errors": (
+        "ConfigError ConfigMismatch Conflict ConnectError ConnectionClosed DeadlineExceeded Disconnected "
+        "HistoryMismatch InvalidMessage JetStreamError NoResponders NotConnected Overloaded "
+        "PermissionDenied Reject RemoteError RequestTimeout RetryLater RoostError ServerUnavailable "
+        "StoreFull StreamMissing SubmissionUnknown TaskCancelled TaskDead TooLarge UnsafeToken WrongLoop "
+    ),
+    "roost.observe": "Event",
+    "roost.runs": "Run",
+    "roost.server": "local_server",
+    "roost.tasks": "Attempt Cancelled Chunk Dead DeadLetter Done Handle Outcome",
+}
+_HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
+
 
 def __getattr__(name: str) -> Any:
-    if name == "local_server":  # loaded at first use: most programs have a server of their own
-        from roost.server import local_server
+    home = _HOME.get(name)
+    if home is None:
+        raise AttributeError(f"module 'roost' has no attribute {name!r}")
+    found = globals()[name] = getattr(import_module(home), name)
+    return found
 
-        return local_server
-    raise AttributeError(f"module 'roost' has no attribute {name!r}")
+
+def __dir__() -> list[str]:
+    return [*__all__]
 
 
 __all__ = [

@@ -12,7 +12,7 @@ import random
 import signal
 import sys
 import time
-from asyncio.subprocess import STDOUT, Process
+from asyncio.subprocess import PIPE, Process
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +32,11 @@ DECK = (
 )
 GAP_S = (0.3, 1.1)
 """Seconds between two faults."""
+OWN_DEATH_S = (0.3, 2.5)
+"""Seconds after which most workers die by themselves, in the middle of what they send."""
+CUT = 1000
+DEATHS = {-signal.SIGKILL: "SIGKILL", CUT: "while sending", 9: "os._exit", 0: "in order"}
+"""How a process may end, by exit code."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +56,8 @@ class Arena:
         self.faults: list[Fault] = []
         self.deaths: Counter[str] = Counter()
         self.crashes: list[str] = []
-        self.began_s = time.time()
+        self.began_s = 0.0
+        """When the submitter was ready for the first time, seconds since 1970."""
         self._namespace = namespace
         self._folder = folder
         self._seed = seed
@@ -59,27 +65,30 @@ class Arena:
         self._chance = random.Random(seed)
         self._workers: dict[int, Process] = {}
         self._submitter: Process | None = None
+        self._submitter_ready = asyncio.Event()
         self._calm = False
         self._submitting = True
         self._spawned = 0
+        self._killed: set[int] = set()
         self._keepers: list[asyncio.Task[None]] = []
 
     # Processes --------------------------------------------------------------------------------------
 
     async def start(self) -> None:
-        """All processes; each that dies is begun anew until `stop`."""
+        """All processes; each that dies is begun anew until `stop`. Returns when the submitter is at work."""
         for slot in range(WORKERS):
             self._keepers.append(asyncio.create_task(self._keep_worker(slot), name=f"keep-worker-{slot}"))
         self._keepers.append(asyncio.create_task(self._keep_submitter(), name="keep-submitter"))
+        await self._submitter_ready.wait()
 
-    async def _spawn(self, name: str, module: str, *arguments: object) -> Process:
+    async def _spawn(self, name: str, module: str, *arguments: object, piped: bool = False) -> Process:
         here = str(HERE.parent)
         given = os.environ.get("PYTHONPATH", "")
         environment = os.environ | {"PYTHONPATH": f"{given}{os.pathsep}{here}" if given else here}
         with (self._folder / f"{name}.log").open("ab") as log:
             return await asyncio.create_subprocess_exec(
                 sys.executable, "-m", module, self.server.url, self._namespace, *map(str, arguments),
-                stdout=log, stderr=STDOUT, env=environment,
+                stdout=PIPE if piped else log, stderr=log, env=environment,
             )  # fmt: skip
 
     async def _keep_worker(self, slot: int) -> None:
@@ -87,24 +96,33 @@ class Arena:
             self._spawned += 1
             seed = f"{self._seed}/{self._spawned}"
             chance = random.Random(seed)
-            dies_after_s = chance.uniform(0.5, 4) if not self._calm and chance.random() < 0.6 else 0
+            dies_after_s = chance.uniform(*OWN_DEATH_S) if not self._calm and chance.random() < 0.8 else 0
             process = await self._spawn(f"worker-{slot}", "kill.worker", self.starts, seed, dies_after_s)
             self._workers[slot] = process
-            self._died("worker", f"worker-{slot}", await process.wait())
+            code = await process.wait()
+            own = code == -signal.SIGKILL and process.pid not in self._killed
+            self._died("worker", f"worker-{slot}", CUT if own else code)
 
     async def _keep_submitter(self) -> None:
         while self._submitting:
+            began = self.began_s or time.time()
             process = await self._spawn(
-                "submitter", "kill.submitter", self.ids, self._seed, self._rate, self.began_s
+                "submitter", "kill.submitter", self.ids, self._seed, self._rate, began, piped=True
             )
             self._submitter = process
+            assert process.stdout is not None
+            if await process.stdout.readline():  # it is connected, and submits from now on
+                self.began_s = began
+                self._submitter_ready.set()
+            await process.stdout.read()
+            self._submitter_ready.clear()
             self._died("submitter", "submitter", await process.wait())
 
     def _died(self, who: str, name: str, code: int) -> None:
         """Note an end; any but a signal, a bomb or an orderly one is a crash of its own."""
-        how = {-signal.SIGKILL: "SIGKILL", 9: "os._exit", 0: "in order"}.get(code, f"exit code {code}")
+        how = DEATHS.get(code, f"exit code {code}")
         self.deaths[f"{who}: {how}"] += 1
-        if code not in (-signal.SIGKILL, 9, 0):
+        if code not in DEATHS:
             self.crashes.append(f"{name} ended with {code}; see its log in {self._folder}")
 
     # Faults -----------------------------------------------------------------------------------------
@@ -135,6 +153,7 @@ class Arena:
         if kind == "worker killed":
             self._signal(self._workers.get(self._chance.randrange(WORKERS)), signal.SIGKILL)
         elif kind == "submitter killed":
+            await self._submitter_ready.wait()  # one that has not begun yet leaves nothing unknown behind
             self._signal(self._submitter, signal.SIGKILL)
         elif kind == "server killed":
             await asyncio.to_thread(self.server.kill)
@@ -154,15 +173,17 @@ class Arena:
         self._signal(process, signal.SIGCONT)
         self.faults.append(Fault("worker paused", began, time.time()))
 
-    @staticmethod
-    def _signal(process: Process | None, number: int) -> None:
+    def _signal(self, process: Process | None, number: int) -> None:
         if process is not None and process.returncode is None:
             process.send_signal(number)
+            if number == signal.SIGKILL:
+                self._killed.add(process.pid)
 
     # The end ----------------------------------------------------------------------------------------
 
     async def stop_submitting(self) -> float:
         """Let the submitter finish what it is at; the seconds for which it was submitting."""
+        await self._submitter_ready.wait()  # one that is just being started could not be told
         self._submitting = False
         self._signal(self._submitter, signal.SIGTERM)
         await self._keepers[-1]

@@ -3,7 +3,7 @@
 It keeps FILE, its own record of what it was told: `try <id>` is written before a submission, `ok <id>` when that
 returned, `unknown <id>` when it was told so. Each line is handed to the kernel before the next step, so that the
 file is right whenever this process is killed. Begun anew, it goes on where the file ends, and submits half of
-what it does not know of again under the same keys; the other half stays unknown.
+what it does not know of again under the same keys; the other half stays unknown. It prints `ready` when connected.
 """
 
 from __future__ import annotations
@@ -108,12 +108,13 @@ async def main(url: str, namespace: str, file: str, seed: str, rate: str, began:
     while not told_to_stop.is_set():
         try:
             async with roost.connect(url, namespace=namespace) as bus:
+                print("ready", flush=True)
                 submitter = Submitter(bus, Book(file), int(seed), float(rate), float(began))
                 await submitter.again()
                 while not told_to_stop.is_set():
                     await submitter.step()
         except roost.ConnectError as error:
-            print(f"the server was down as the submitter began, it tries again: {error}", flush=True)
+            print(f"the server was down as the submitter began, it tries again: {error}", file=sys.stderr)
 
 
 if __name__ == "__main__":

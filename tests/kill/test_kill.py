@@ -14,6 +14,7 @@ import nats
 import pytest
 from nats.errors import Error as NatsError
 
+from kill.conftest import LONG_S
 from kill.killer import HERE, WORKERS, Arena
 from kill.work import BOMB_ATTEMPTS
 from roost.server import LocalServer
@@ -45,6 +46,8 @@ async def test_every_accepted_task_has_exactly_one_outcome_whatever_dies(
     report(arena, verdict, took_s, converged_s)
     assert verdict["faults"] == {}
     assert not arena.crashes
+    if seconds < LONG_S:
+        return  # so short a run says little about rates, and the machine may have other tests to run
     rate = verdict["figures"]["accepted"] / took_s
     assert rate >= LEAST_RATE, f"only {rate:.0f} tasks per second; the machine is too busy for this test"
 

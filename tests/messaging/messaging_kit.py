@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from typing import Annotated
 from urllib.parse import urlsplit
 
 import nats
@@ -19,7 +20,7 @@ PATIENCE_S = 10.0
 
 class Note(BaseModel):
     text: str = ""
-    number: int = Field(0, ge=0)
+    number: Annotated[int, Field(ge=0)] = 0
 
 
 class Answer(BaseModel):

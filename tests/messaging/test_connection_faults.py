@@ -69,7 +69,7 @@ async def test_after_a_restart_of_the_server_subscriptions_are_back(own_server: 
             assert await inbox.get() == ("request", 1)
             begun = bus.clock()
             await asyncio.to_thread(own_server.kill)
-            with pytest.raises(Disconnected, match="a request to roost.endpoint.hello"):
+            with pytest.raises(Disconnected, match=r"a request to roost\.endpoint\.hello"):
                 await call
             assert bus.clock() - begun < 2
             await theirs.wait("connection_lost")
@@ -214,7 +214,7 @@ async def test_an_address_that_is_none_is_refused(url: str) -> None:
 
 @pytest.mark.parametrize("namespace", ["a.b", "*", "", "x" * 65])
 async def test_an_unsafe_namespace_is_refused_by_name(nats_url: str, namespace: str) -> None:
-    with pytest.raises(roost.UnsafeToken, match="^namespace = "):
+    with pytest.raises(roost.UnsafeToken, match=r"^namespace = "):
         async with roost.connect(nats_url, namespace=namespace):
             raise AssertionError
 

@@ -82,7 +82,7 @@ async def test_an_answer_that_is_late_is_a_timeout(nats_url: str, namespace: str
         await other.subscribe(f"{namespace}.endpoint.hello")
         await other.flush()
         begun = time.perf_counter()
-        with pytest.raises(RequestTimeout, match="within 0.1 s") as caught:
+        with pytest.raises(RequestTimeout, match=r"within 0\.1 s") as caught:
             await bus.request(HELLO, Note(), timeout_s=0.1)
         assert 0.09 < time.perf_counter() - begun < 0.5
         assert isinstance(caught.value, TimeoutError)
@@ -305,7 +305,9 @@ async def test_at_the_limit_a_request_is_answered_as_overloaded(nats_url: str, n
         events = Events(bus)
         waiting = [asyncio.create_task(bus.request(HELLO, Note(number=n))) for n in range(5)]
         await inbox.take(2)
-        with pytest.raises(Overloaded, match="3 requests with .* wait already.*start more instances") as caught:
+        with pytest.raises(
+            Overloaded, match=r"3 requests with .* wait already.*start more instances"
+        ) as caught:
             await bus.request(HELLO, Note(number=9))
         assert caught.value.retryable
         [event] = await events.wait("request_refused")

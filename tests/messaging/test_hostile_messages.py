@@ -145,9 +145,7 @@ async def test_a_reply_with_control_characters_is_no_failure_of_the_handler(
         b"GARBAGE WITHOUT END",
     ],
 )
-async def test_no_header_keeps_a_message_from_its_handler(
-    nats_url: str, namespace: str, head: bytes
-) -> None:
+async def test_no_header_keeps_a_message_from_its_handler(nats_url: str, namespace: str, head: bytes) -> None:
     agent, inbox = Agent("both"), Inbox()
 
     @agent.handles(HELLO)

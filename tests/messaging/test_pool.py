@@ -127,7 +127,7 @@ async def play(script: list[Step], model: Model, pool: Pool[int]) -> None:
     assert pool.waiting == model.inside - pool.running
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps, st.integers(1, 4), st.integers(0, 5))
 def test_everything_is_handled_once_and_never_more_at_once_than_stated(
     script: list[Step], concurrency: int, backlog: int
@@ -151,7 +151,7 @@ def test_everything_is_handled_once_and_never_more_at_once_than_stated(
     asyncio.run(main())
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(steps, st.integers(1, 4), st.integers(0, 5))
 def test_what_a_close_without_grace_cuts_off_is_handed_back(
     script: list[Step], concurrency: int, backlog: int
@@ -268,7 +268,6 @@ async def test_a_handler_may_put_more() -> None:
 
     pool: Pool[int] = Pool(handle, concurrency=1, backlog=1, name="tested")
     pool.put(0)
-    while len(seen) < 51:
-        await asyncio.sleep(0)
+    await settle()
     await pool.close(1)
     assert seen == list(range(51))

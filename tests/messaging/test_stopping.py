@@ -164,7 +164,7 @@ async def test_no_request_is_lost_when_one_of_two_instances_leaves(nats_url: str
             async with roost.connect(nats_url, namespace=namespace) as bus:
                 async with bus.serving(agent) as [leaving]:
                     while leaving.handled["hello"] < 50:
-                        await asyncio.sleep(0)
+                        await caller.request(HELLO, Note())
         done = True
         await asyncio.gather(*callers)
         assert answered >= 10 * 50
@@ -221,7 +221,9 @@ async def test_several_agents_stop_at_once_not_one_after_another(nats_url: str, 
         begun = bus.clock()
         await stack.aclose()
         assert 0.5 <= bus.clock() - begun < 0.9
-        assert all(isinstance(error, RemoteError) for error in await asyncio.gather(*calls, return_exceptions=True))
+        assert all(
+            isinstance(error, RemoteError) for error in await asyncio.gather(*calls, return_exceptions=True)
+        )
 
 
 async def test_a_second_stop_with_less_grace_hurries_the_first(nats_url: str, namespace: str) -> None:
@@ -266,7 +268,7 @@ async def test_a_handler_that_ignores_its_cancellation_is_left_behind_and_said_s
 
 
 async def test_a_program_that_is_cancelled_leaves_no_handler_behind(nats_url: str, namespace: str) -> None:
-    slow, cancelled = Slow(), Inbox()
+    slow, cancelled, buses = Slow(), Inbox(), list[Bus]()
 
     @slow.agent.handles(SECOND)
     async def second(note: Note) -> Answer:
@@ -278,15 +280,14 @@ async def test_a_program_that_is_cancelled_leaves_no_handler_behind(nats_url: st
         return Answer()
 
     async def program() -> None:
-        nonlocal bus
         async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(slow.agent):
+            buses.append(bus)
             await asyncio.gather(bus.request(HELLO, Note()), bus.request(SECOND, Note()))
 
-    bus: Bus
     running = asyncio.create_task(program())
     await slow.began.take(2)
     running.cancel()  # the polite end begins, with its ten seconds of grace
-    await settle(bus)
+    await settle(*buses)
     assert not running.done()
     running.cancel()  # and is cut short
     with pytest.raises(asyncio.CancelledError):

@@ -165,7 +165,7 @@ def slugs(headings: Iterable[str]) -> Iterator[str]:
 
 def slug(text: str) -> str:
     """The anchor of a heading whose text is `text`, if it were the only one."""
-    kept = (one for one in text.strip().lower() if one in "- " or _is_word(one))
+    kept = (one for one in text.lower() if one in "- " or _is_word(one))
     return "".join("-" if one == " " else one for one in kept)
 
 
@@ -186,7 +186,7 @@ def plain(heading: str) -> str:
     """The text of a heading as a reader sees it: markup taken away, what stands in code spans kept."""
     pieces: list[str] = []
     done = 0
-    heading = heading[:LONGEST]
+    heading = heading[:LONGEST].strip()
     for span in _spans.finditer(heading):
         pieces += _unmarked(heading[done : span.start()]), span[2].strip()
         done = span.end()

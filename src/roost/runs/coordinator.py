@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost.contracts import Workflow
-from roost.errors import HistoryMismatch, JetStreamError
+from roost.errors import HistoryMismatch, JetStreamError, Reject, TaskCancelled, TaskDead
 from roost.observe import Trace
 from roost.runs.cancelling import Stopped, cancel_below, end_cancelled
 from roost.runs.core import Core
@@ -101,6 +101,9 @@ class Coordinator(Worker):
             if main is not None:
                 main.uncancel()
             raise core.halted from None
+        except (TaskDead, TaskCancelled) as error:
+            await core.fence.check()
+            raise Reject(_without(error)) from error  # another attempt would read the same outcome
         except Exception:
             await core.fence.check()  # what befalls a workflow that was taken over is no failure of it
             raise
@@ -137,6 +140,13 @@ class Coordinator(Worker):
         delivery = self._running[running]
         self._cores.pop(delivery.token, None)
         super()._finished(running)
+
+
+def _without(error: TaskDead | TaskCancelled) -> str:
+    """Why a workflow has no outcome when a task that it needed has none."""
+    if isinstance(error, TaskDead):
+        return f"task {error.id} is dead: {error.letter.reason}"
+    return f"task {error.id} was cancelled by {error.by}" + (f": {error.reason}" if error.reason else "")
 
 
 class _Writer(OutcomeWriter):

@@ -20,6 +20,7 @@ from nats import errors as nats_errors
 from nats.aio.msg import Msg
 
 from roost.errors import NoResponders, RequestTimeout
+from roost.transport.failures import Malformed
 from roost.transport.message import Message, parse_headers
 
 if TYPE_CHECKING:
@@ -120,6 +121,8 @@ class NatsPy(upstream.Client):
 
     def _hand_over(self, sid: bytes, subject: bytes, reply: bytes, head: bytes, data: bytes) -> None:
         """A message that is for no listener: perhaps for a subscription of nats-py, whose code must be awaited."""
+        if not sid.isdigit():
+            raise Malformed(f"the subscription {sid[:20]!r}")
         number = int(sid)
         if number not in self._subs:
             self.unroutable += 1
@@ -131,8 +134,11 @@ class NatsPy(upstream.Client):
     async def _hand_on(self) -> None:
         try:
             while self._arrived:
+                message = self._arrived.popleft()
+                self.stats["in_msgs"] -= 1  # nats-py counts it again
+                self.stats["in_bytes"] -= len(message[3])
                 try:
-                    await self._process_msg(*self._arrived.popleft())
+                    await self._process_msg(*message)
                 except Exception:
                     self.callback_errors += 1
                     log.exception("a message could not be handed to its subscription; the connection goes on")

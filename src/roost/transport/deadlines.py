@@ -44,10 +44,11 @@ class Deadlines:
             self._sweep_at = 2 * len(heap) + _SLACK
 
     def stop(self) -> None:
-        """Count no more."""
+        """Forget all keys."""
         self._heap.clear()
         if self._timer is not None:
             self._timer.cancel()
+            self._timer = None
 
     def _arm(self) -> None:
         if self._timer is not None:

@@ -113,7 +113,10 @@ def sequence_of(answer: bytes) -> int:
             end += 1
         if end:
             return int(digits[:end])
-    return int(_checked(answer)["seq"])
+    sequence = _checked(answer).get("seq")
+    if not isinstance(sequence, int):
+        raise JetStreamError(code=0, err_code=0, description=f"an answer without a sequence: {answer[:80]!r}")
+    return sequence
 
 
 def _stored(answer: Message) -> Message | None:
@@ -128,17 +131,16 @@ def _stored(answer: Message) -> Message | None:
 def _checked(data: bytes) -> Any:
     try:
         answer = json.loads(data)
-    except ValueError as error:
-        raise JetStreamError(
-            code=0, err_code=0, description=f"an answer that is not JSON: {data[:80]!r}"
-        ) from error
-    if not isinstance(answer, dict):
-        raise JetStreamError(code=0, err_code=0, description=f"an answer of another shape: {data[:80]!r}")
-    refusal = answer.get("error")
-    if refusal:
-        raise JetStreamError(
+        refusal = answer.get("error")
+        if not refusal:
+            return answer
+        error = JetStreamError(
             code=int(refusal.get("code", 0)),
             err_code=int(refusal.get("err_code", 0)),
             description=str(refusal.get("description", "")),
         )
-    return answer
+    except (ValueError, TypeError, AttributeError, RecursionError) as strange:
+        raise JetStreamError(
+            code=0, err_code=0, description=f"an answer that is not one of JetStream's: {data[:80]!r}"
+        ) from strange
+    raise error

@@ -122,6 +122,7 @@ class Requests:
 
     def _lost(self) -> None:
         self._fail(lambda pending: Disconnected(f"a request to {pending.subject}"))
+        self._deadlines.stop()
 
     def _denied(self, action: str, subject: str) -> None:
         if action == "publish":

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from hypothesis import given
 from hypothesis import strategies as st
 from tales import attempt, many, task, three
@@ -73,7 +75,7 @@ def test_packing_lets_nothing_touch_in_a_row(given_spans: list[Span]) -> None:
         own = sorted(
             (one for one, r in zip(given_spans, rows, strict=True) if r == row), key=lambda one: one.start
         )
-        for left, right in zip(own, own[1:], strict=False):
+        for left, right in itertools.pairwise(own):
             assert left.start + max(left.length, 1.0) + 0.5 <= right.start + 1e-9
 
 
@@ -92,7 +94,7 @@ def test_a_profile_holds_all_of_the_time_worked(given_spans: list[Span], columns
 @given(spans)
 def test_peak_and_busy_agree_with_counting_by_hand(given_spans: list[Span]) -> None:
     edges = sorted({one.start for one in given_spans} | {one.end for one in given_spans})
-    middles = [((a + b) / 2, b - a) for a, b in zip(edges, edges[1:], strict=False)]
+    middles = [((a + b) / 2, b - a) for a, b in itertools.pairwise(edges)]
     at_once = [(sum(one.start < at < one.end for one in given_spans), length) for at, length in middles]
     assert peak(one for one in given_spans if one.length > 0) == max((n for n, _ in at_once), default=0)
     assert abs(busy(given_spans, 120.0) - sum(length for n, length in at_once if n) / 120.0) < 1e-9

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
@@ -55,5 +56,5 @@ def test_ticks_are_evenly_spaced_within_the_span_and_never_too_many(span_s: floa
     assert 1 <= len(found) <= at_most
     assert found[-1].at_s <= span_s * (1 + 1e-6)
     assert len({tick.label for tick in found}) == len(found)
-    steps = [b.at_s - a.at_s for a, b in zip(found, found[1:], strict=False)]
+    steps = [b.at_s - a.at_s for a, b in itertools.pairwise(found)]
     assert all(math.isclose(step, steps[0], rel_tol=1e-6) for step in steps)

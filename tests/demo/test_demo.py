@@ -1,0 +1,292 @@
+"""`roost demo` from end to end: a real server, a process for each agent, files on the disk."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+
+import roost
+from roost.demo import contracts, team
+from roost.demo.contracts import FileRef, Folder, Progress, ReportOrder
+from roost.demo.gather import gather
+
+REPOSITORY = Path(__file__).parents[2]
+LAST = re.compile(
+    r"submitted=(\d+) done=(\d+) dead=(\d+) cancelled=(\d+) retries=(\d+) seconds=(\d+(?:\.\d+)?)"
+).fullmatch
+
+PROGRAM = (
+    "import sys; from pathlib import Path; from roost.demo.main import run_demo; "
+    "sys.exit(run_demo(Path(sys.argv[1]), out=Path(sys.argv[2]), workers=2, as_json=len(sys.argv) > 3))"
+)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A README with two broken links, a program with a TODO, and three files that cannot be read."""
+    root = tmp_path / "work"
+    (root / "docs").mkdir(parents=True)
+    (root / "README.md").write_text(
+        "# Hello\n\n[a](docs/a.md#one) [b](docs/gone.md) [c](#nothing) [w](https://x.y)\n"
+    )
+    (root / "docs" / "a.md").write_text("# One\n\nTODO: more\n")
+    (root / "tool.py").write_text("# FIXME\nprint('x')\n")
+    (root / "pic.png").write_bytes(b"\x89PNG\0")
+    (root / "latin.txt").write_bytes(b"x" * 10_000 + b"\xe9")  # found out by a worker, not by the scan
+    (root / "loop").symlink_to(root)
+    return root
+
+
+def demo(root: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-c", PROGRAM, str(root), str(out), *more],
+        capture_output=True,
+        text=True,
+        timeout=55,
+        check=False,
+    )
+
+
+def numbers(line: str) -> list[float]:
+    found = LAST(line)
+    assert found is not None, line
+    return [float(one) for one in found.groups()]
+
+
+def test_a_folder_is_audited_by_a_team_of_processes(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = demo(folder, out)
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = done.stdout.splitlines()
+    submitted, ended, dead, cancelled, retries, seconds = numbers(lines[-1])
+    assert (submitted, ended, dead, cancelled, retries) == (
+        8,
+        8,
+        0,
+        0,
+        0,
+    )  # 4 digests, 2 links, audit, report
+    assert 0 < seconds < 30
+    assert "6 of 6 tasks have ended (100 %)" in lines
+
+    report = json.loads((out / "report.json").read_text())
+    assert [one["path"] for one in report["files"]] == ["README.md", "docs/a.md", "tool.py"]
+    broken = [(one["path"], one["line"], one["target"]) for one in report["links"]["broken"]]
+    assert broken == [("README.md", 3, "docs/gone.md"), ("README.md", 3, "#nothing")]
+    assert (report["links"]["checked"], report["links"]["external"]) == (3, 1)
+    assert [(one["path"], one["word"], one["line"]) for one in report["marks"]] == [
+        ("docs/a.md", "TODO", 3),
+        ("tool.py", "FIXME", 1),
+    ]
+    assert {one["path"]: one["reason"] for one in report["skipped"]} == {
+        "latin.txt": "not UTF-8 (byte 10000)",
+        "loop": "a symbolic link, not followed",
+        "pic.png": "binary",
+    }
+    assert "`README.md:3` `docs/gone.md`: no such file" in (out / "report.md").read_text()
+
+
+def test_the_timeline_has_a_lane_for_every_agent(folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    assert demo(folder, out).returncode == 0
+    root = ElementTree.parse(out / "timeline.svg").getroot()
+    lanes = {one.text for one in root.iter() if one.get("class") == "ink name"}
+    assert {"coordinator-1", "linker-1", "reporter-1"} <= lanes
+    assert lanes & {"digester-1", "digester-2"}
+
+
+def test_json_is_all_there_is_on_standard_output(folder: Path, tmp_path: Path) -> None:
+    done = demo(folder, tmp_path / "out", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    found = json.loads(done.stdout)
+    assert list(found) == ["submitted", "done", "dead", "cancelled", "retries", "seconds"]
+    assert (found["submitted"], found["done"]) == (8, 8)
+
+
+@pytest.mark.slow_limit(120)
+def test_the_repository_itself_is_audited(tmp_path: Path) -> None:
+    done = demo(REPOSITORY, tmp_path / "out")
+    assert (done.returncode, done.stderr) == (0, "")
+    submitted, ended, dead, *_ = numbers(done.stdout.splitlines()[-1])
+    assert submitted == ended > 100
+    assert dead == 0
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert "src/roost/demo/main.py" in {one["path"] for one in report["files"]}
+    assert not any(one["path"].startswith((".venv", ".git/")) for one in report["files"])
+
+
+@pytest.mark.parametrize(
+    ("make", "says"),
+    [
+        (lambda root: root / "gone", "there is no folder"),
+        (lambda root: root / "file", "is a file; give the folder"),
+        (lambda root: root / "empty", "no text files found under"),
+        (lambda root: root / "pictures", "(left out: 1 binary)"),
+    ],
+    ids=["missing", "a file", "empty", "only pictures"],
+)
+def test_a_path_that_cannot_be_audited_is_refused_at_once(
+    tmp_path: Path, make: Callable[[Path], Path], says: str
+) -> None:
+    (tmp_path / "file").touch()
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "a.png").write_bytes(b"\0")
+    done = demo(make(tmp_path), tmp_path / "out")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_an_output_that_cannot_be_a_folder_is_refused_at_once(folder: Path) -> None:
+    done = demo(folder, folder / "tool.py" / "out")
+    assert done.returncode == 2
+    assert "is a file; name another folder for the report with --out" in done.stderr
+
+
+def children(pid: int) -> dict[int, str]:
+    """The processes below a process, with their command lines."""
+    parents: dict[int, int] = {}
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                parents[int(entry.name)] = int((entry / "stat").read_text().rsplit(")", 1)[1].split()[1])
+            except (OSError, IndexError):
+                continue
+    below = {pid}
+    for _ in range(10):
+        below |= {child for child, parent in parents.items() if parent in below}
+    found = {}
+    for child in below - {pid}:
+        try:
+            found[child] = Path(f"/proc/{child}/cmdline").read_text().replace("\0", " ")
+        except OSError:
+            continue
+    return found
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+@pytest.mark.parametrize("victim", ["digester", "coordinator"])
+async def test_a_process_killed_in_the_middle_loses_and_doubles_nothing(victim: str, tmp_path: Path) -> None:
+    root = tmp_path / "work"
+    root.mkdir()
+    for number in range(2000):
+        (root / f"f{number}.md").write_text(f"# T\n\n[a](f{number + 1}.md)\n" * 5)
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(root), str(tmp_path / "out")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    lines = [""]
+    while "have ended" not in lines[-1]:
+        line = await process.stdout.readline()
+        assert line, lines
+        lines.append(line.decode())
+    pid = next(pid for pid, command in children(process.pid).items() if f"team:{victim}" in command)
+    os.kill(pid, signal.SIGKILL)
+    out, errors = await process.communicate()
+    submitted, done, *_ = numbers(out.decode().splitlines()[-1])
+    assert (submitted, done) == (4002, 4002)
+    assert f"{victim}-1 (pid {pid}) was killed by SIGKILL" in errors.decode() or victim == "digester"
+    report = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert len(report["files"]) == 2000
+    assert [one["path"] for one in report["links"]["broken"]] == ["f1999.md"] * 5
+
+
+async def test_an_interrupted_demo_stops_its_team_and_says_so(tmp_path: Path) -> None:
+    root = tmp_path / "work"
+    root.mkdir()
+    for number in range(3000):
+        (root / f"f{number}.md").write_text("# T\n")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(root), str(tmp_path / "out")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    line = b"x"
+    while line and b"have ended" not in line:
+        line = await process.stdout.readline()
+    assert line
+    below = children(process.pid)
+    process.send_signal(signal.SIGINT)
+    _, errors = await process.communicate()
+    assert process.returncode == 130
+    assert "interrupted" in errors.decode()
+    assert "Traceback" not in errors.decode()
+    assert not any(Path(f"/proc/{pid}").exists() for pid, command in below.items() if "roost" in command)
+
+
+# --- the agents, in this process ---------------------------------------------------------------------
+
+
+async def test_an_audit_run_twice_submits_its_tasks_once(folder: Path, nats_url: str, namespace: str) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        heard: list[Progress] = []
+        audience = roost.Agent("audience")
+
+        @audience.handles(contracts.progress, concurrency=1, deliver="every")
+        async def hear(value: Progress) -> None:
+            heard.append(value)
+
+        async with bus.serving(team.coordinator, team.digester, team.linker, audience):
+            order = Folder(audit="one", root=str(folder), out=str(folder / "out"))
+            for key in ("first", "second"):
+                found = await (await bus.submit(contracts.audit, order, key=key)).result(timeout_s=30)
+                assert (found.files, found.submitted, found.dead) == (4, 6, 0)
+                assert {one.path for one in found.skipped} == {"pic.png", "loop"}
+        files = [one for one in (await gather(bus.log, "one")).histories if one.name in ("digest", "links")]
+        assert len(files) == 6
+        assert (await gather(bus.log, "another")).histories == []
+        assert heard[-1] == Progress(ended=6, submitted=6, dead=0)
+
+
+async def test_a_dead_task_is_in_the_report_with_its_reason(
+    folder: Path, nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("NATS_URL", nats_url)
+    monkeypatch.setenv("ROOST_NAMESPACE", namespace)
+    broken = roost.Agent("broken")
+
+    @broken.handles(contracts.digest)
+    async def refuse(file: FileRef) -> contracts.Digest:
+        raise roost.Reject("no disk today")
+
+    async with roost.connect() as bus, bus.serving(broken, team.reporter):
+        ref = FileRef(audit="one", root=str(folder), path="tool.py")
+        await (await bus.submit(contracts.digest, ref)).outcome(timeout_s=30)
+        order = ReportOrder(audit="one", root=str(folder), out=str(folder / "out"))
+        await (await bus.submit(contracts.report, order)).result(timeout_s=30)
+    report = json.loads((folder / "out" / "report.json").read_text())
+    assert [(one["task"], one["path"], one["reason"]) for one in report["dead"]] == [
+        ("digest", "tool.py", "no disk today")
+    ]
+    assert report["tasks"]["dead"] == 1
+    assert "`digest` of `tool.py`: `no disk today`" in (folder / "out" / "report.md").read_text()
+
+
+async def test_a_stranger_s_record_is_counted_and_spoils_no_report(
+    folder: Path, nats_url: str, namespace: str
+) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        await bus.submit(contracts.digest, FileRef(audit="one", root="/", path="a"), key="a")
+        await bus.link.jetstream.publish(f"{namespace}.run.x.task.digest.x", b"{not json")
+        await bus.link.jetstream.publish(
+            f"{namespace}.run.digest:a.end.digest.digest:a", b'{"status": "odd"}'
+        )
+        found = await gather(bus.log, "one")
+        assert [one.status for one in found.histories] == ["open"]
+        assert bus.counters["record_unreadable"] == 2
