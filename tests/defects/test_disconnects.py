@@ -66,6 +66,17 @@ async def test_09_what_was_buffered_when_the_connection_broke_does_not_arrive_la
         assert me.client.backlog == 0
 
 
+async def test_09_what_was_sent_in_the_turn_of_the_loss_is_dropped_and_said_so(own_server: LocalServer) -> None:
+    async with ours(own_server.url) as me:
+        await a_stream(me)
+        me.client.send("s.x", b"x" * 1000)
+        await me.client.force_reconnect()  # in the same turn of the loop
+        assert "1000 bytes were not sent any more" in await me.events.wait("connection_lost")
+        await me.events.wait("reconnected")
+        await me.client.flush()
+        assert await messages(me) == 0
+
+
 async def test_09_stock_sends_it_after_the_caller_gave_up(own_server: LocalServer) -> None:
     lost, back = asyncio.Event(), asyncio.Event()
 

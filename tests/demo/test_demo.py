@@ -155,6 +155,10 @@ def test_an_output_that_cannot_be_a_folder_is_refused_at_once(folder: Path) -> N
     assert "is a file; name another folder for the report with --out" in done.stderr
 
 
+def alive(pids: list[int]) -> list[int]:
+    return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
+
+
 def children(pid: int) -> dict[int, str]:
     """The processes below a process, with their command lines."""
     parents: dict[int, int] = {}
@@ -227,7 +231,7 @@ async def test_an_interrupted_demo_stops_its_team_and_says_so(tmp_path: Path) ->
     assert process.returncode == 130
     assert "interrupted" in errors.decode()
     assert "Traceback" not in errors.decode()
-    assert not any(Path(f"/proc/{pid}").exists() for pid, command in below.items() if "roost" in command)
+    assert not alive([pid for pid, command in below.items() if "roost" in command])
 
 
 # --- the agents, in this process ---------------------------------------------------------------------

@@ -148,7 +148,6 @@ def test_an_output_in_the_audited_folder_itself_leaves_the_rest_to_be_audited(fo
     for path in ("kept.md", "report.md", "report.json", "timeline.svg"):
         put(folder, path)
     assert plan(folder, folder)[0] == ["kept.md"]
-    assert plan(folder / "sub", folder)[0] == [] if (folder / "sub").mkdir() else True
     assert folder not in outputs(folder / "sub", folder)
 
 

@@ -71,26 +71,28 @@ MUTANTS = (
     ),
     Mutant(
         name="attempts leave no notes",
-        cuts=(("worker.py", "        if again:\n            await self._note(", "        if False:\n            await self._note("),),
+        cuts=(("worker.py", "if again and self._notes_starts:", "if False:"),),
         signs=("times although no fault befell it", "excused:", "work that has not ended"),
     ),
 )
 
 
-def main() -> int:
+def main(only: str = "") -> int:
+    """The exit code; with `only`, just the mutants whose name has that in it."""
     seed = int(os.environ.get("ROOST_SEED") or random.SystemRandom().randrange(2**32))
     print(f"seed {seed} (repeat with ROOST_SEED={seed})")
     print(f"{'broken':32} {'kill test':10} {'wanted':7} {'s':>4}  said")
+    chosen = [mutant for mutant in MUTANTS if only in mutant.name]
     wrong = 0
-    for mutant in MUTANTS:
+    for mutant in chosen:
         began = time.monotonic()
         verdict, said = judged(mutant, seed)
         wanted = "red" if mutant.cuts else "green"
         wrong += verdict != wanted
         print(f"{mutant.name:32} {verdict:10} {wanted:7} {time.monotonic() - began:4.0f}  {said}", flush=True)
     if wrong:
-        print(f"{wrong} of {len(MUTANTS)} are not as wanted")
-    return 1 if wrong else 0
+        print(f"{wrong} of {len(chosen)} are not as wanted")
+    return 1 if wrong or not chosen else 0
 
 
 def judged(mutant: Mutant, seed: int) -> tuple[str, str]:
@@ -144,4 +146,4 @@ def killed(source: Path, folder: Path, signs: tuple[str, ...], seed: int) -> tup
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:2]))

@@ -95,6 +95,12 @@ async def plain(url: str) -> AsyncIterator[Plain]:
         await client.close()
 
 
+async def known(client: Plain) -> None:
+    """Returns when the server knows the subscriptions of a plain client: its first PING overtakes them."""
+    await client.flush()
+    await client.flush()
+
+
 class Raw:
     """A connection that sends what it is told, byte for byte: what a client would refuse to send."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
 import pytest
-from messaging_kit import HELLO, SECOND, STATUS, Answer, Events, Inbox, Note, plain, settle
+from messaging_kit import HELLO, SECOND, STATUS, Answer, Events, Inbox, Note, known, plain, settle
 
 import roost
 from roost import (
@@ -231,7 +231,7 @@ async def test_a_bus_that_was_left_says_so(nats_url: str, namespace: str) -> Non
 async def test_leaving_a_bus_with_a_request_in_flight_ends_the_request(nats_url: str, namespace: str) -> None:
     async with plain(nats_url) as other:
         await other.subscribe(f"{namespace}.endpoint.hello")
-        await other.flush()
+        await known(other)
         async with roost.connect(nats_url, namespace=namespace) as bus:
             call = asyncio.create_task(bus.request(HELLO, Note(), timeout_s=30))
             await bus.link.client.flush()

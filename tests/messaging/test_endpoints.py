@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack
 from typing import Any
 
 import pytest
-from messaging_kit import HELLO, SECOND, Answer, Events, Inbox, Note, plain
+from messaging_kit import HELLO, SECOND, Answer, Events, Inbox, Note, known, plain
 
 import roost
 from roost import (
@@ -80,7 +80,7 @@ async def test_namespaces_are_apart(nats_url: str, namespace: str) -> None:
 async def test_an_answer_that_is_late_is_a_timeout(nats_url: str, namespace: str) -> None:
     async with plain(nats_url) as other, roost.connect(nats_url, namespace=namespace) as bus:
         await other.subscribe(f"{namespace}.endpoint.hello")
-        await other.flush()
+        await known(other)
         begun = time.perf_counter()
         with pytest.raises(RequestTimeout, match=r"within 0\.1 s") as caught:
             await bus.request(HELLO, Note(), timeout_s=0.1)

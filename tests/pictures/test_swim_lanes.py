@@ -12,7 +12,10 @@ from roost.pictures._lanes import Span, busy, pack, peak, profile, scene
 from roost.pictures._tracks import CHARACTERS, MAX_LANES, PIXELS, plan
 
 spans = st.lists(
-    st.tuples(st.floats(0, 100), st.floats(0, 20)).map(lambda one: Span(one[0], one[0] + one[1])), max_size=40
+    st.tuples(st.integers(0, 800), st.integers(0, 160)).map(
+        lambda one: Span(one[0] / 8, (one[0] + one[1]) / 8)
+    ),
+    max_size=40,
 )
 
 

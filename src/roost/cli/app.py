@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 import roost
-from roost.cli import dead, demo, provision, server, tasks, timeline, up
+from roost.cli import dead, demo, provision, runs, server, tasks, timeline, up
 
 app = typer.Typer(
     name="roost",
@@ -45,6 +45,7 @@ app.command("server")(server.server)
 app.command("provision")(provision.provision_command)
 app.add_typer(dead.app, name="dead")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(runs.app, name="runs")
 app.command("timeline")(timeline.timeline)
 
 

@@ -127,8 +127,16 @@ class Progress(BaseModel):
 
 _RETRY = Retry(attempts=4, base_s=0.2, cap_s=5)
 
-digest = Task("digest", FileRef, Digest, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600)
-links = Task("links", FileRef, LinkReport, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600)
-report = Task("report", ReportOrder, Written, retry=_RETRY, attempt_timeout_s=300, deadline_s=3600)
-audit = Task("audit", Folder, Fanout, retry=_RETRY, attempt_timeout_s=3600, deadline_s=7200)
+_ACK_WAIT_S = 5  # so that the work of a killed process goes on after five seconds, not after thirty
+
+digest = Task(
+    "digest", FileRef, Digest, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600, ack_wait_s=_ACK_WAIT_S
+)
+links = Task(
+    "links", FileRef, LinkReport, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600, ack_wait_s=_ACK_WAIT_S
+)
+report = Task("report", ReportOrder, Written, retry=_RETRY, deadline_s=3600, ack_wait_s=_ACK_WAIT_S)
+audit = Task(
+    "audit", Folder, Fanout, retry=_RETRY, attempt_timeout_s=3600, deadline_s=7200, ack_wait_s=_ACK_WAIT_S
+)
 progress = Topic("roost_demo.{audit}.progress", Progress)

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from roost.pictures import _timeline_svg, _timeline_text
+from roost.pictures import _timeline_mermaid, _timeline_svg, _timeline_text
 from roost.pictures._lanes import Scene, scene
 from roost.tasks.history import TaskHistory
 
@@ -34,6 +34,10 @@ class Timeline:
     def text(self, width: int = 100) -> str:
         """The same for a terminal, in lines of at most `width` characters (at least 40)."""
         return _timeline_text.draw(self._scene(), self.title, max(40, width))
+
+    def mermaid(self) -> str:
+        """The same as a Mermaid Gantt chart, for pages that draw those; at most 200 attempts."""
+        return _timeline_mermaid.draw(self.tasks, self.title)
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         return {"image/svg+xml": self.svg(), "text/plain": self.text()}
