@@ -39,7 +39,9 @@ async def read_log(url: str, namespace: str) -> list[tuple[int, list[str], bytes
         await client.close()
 
 
-def check(log: list[tuple[int, list[str], bytes]], lines: list[str]) -> tuple[dict[str, int], dict[str, list[str]]]:
+def check(
+    log: list[tuple[int, list[str], bytes]], lines: list[str]
+) -> tuple[dict[str, int], dict[str, list[str]]]:
     """Figures, and under each broken promise how many broke it and the first of them."""
     tried, accepted = set(), set()
     for word, _, id in (line.partition(" ") for line in lines):

@@ -115,21 +115,36 @@ def copied(mutant: Mutant, folder: Path) -> Path:
         path = source / TASKS / file
         code = path.read_text()
         if code.count(text) != 1:
-            raise SystemExit(f"mutant {mutant.name!r} fits {file} {code.count(text)} times, not once:\n{text}")
+            raise SystemExit(
+                f"mutant {mutant.name!r} fits {file} {code.count(text)} times, not once:\n{text}"
+            )
         path.write_text(code.replace(text, replacement))
     return source
 
 
 def killed(source: Path, folder: Path, signs: tuple[str, ...], seed: int) -> tuple[str, str]:
     """One short kill test of the copy."""
-    environment = os.environ | {"PYTHONPATH": str(source), "KILL_SECONDS": SECONDS, "PYTHONDONTWRITEBYTECODE": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": str(source),
+        "KILL_SECONDS": SECONDS,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
     where = subprocess.run(
         [sys.executable, "-c", "import roost; print(roost.__file__)"],
         env=environment, capture_output=True, text=True, check=True,
     )  # fmt: skip
     if not where.stdout.startswith(str(source)):
         raise SystemExit(f"the copy is not what is imported, but {where.stdout.strip()}")
-    command = [sys.executable, "-m", "pytest", "-q", "-s", "-p", "no:cacheprovider", "tests/kill/test_kill.py"]
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "-q",
+        "-s",
+        "-p",
+        "no:cacheprovider",
+        "tests/kill/test_kill.py",
+    ]
     command += [f"--basetemp={folder / 'files'}", "--roost-seed", str(seed)]
     test = subprocess.run(
         command, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=LIMIT_S, check=False

@@ -83,7 +83,9 @@ async def at_work(client: Any) -> int:
     found = 0
     for consumer in ("task_work", "task_bomb"):
         try:
-            answer = await client.request(f"$JS.API.CONSUMER.INFO.ROOST_{NAMESPACE}.{consumer}", b"", timeout=2)
+            answer = await client.request(
+                f"$JS.API.CONSUMER.INFO.ROOST_{NAMESPACE}.{consumer}", b"", timeout=2
+            )
         except NatsError:
             return 1
         info = json.loads(answer.data)
@@ -107,7 +109,9 @@ def assert_bombs_end(arena: Arena, calm_since: float) -> None:
             and fault.from_s <= times[-1]
             for fault in arena.faults
         )
-        assert len(times) <= BOMB_ATTEMPTS + 1 + excused, f"{id} ran {len(times)} times, {excused} excused: {times}"
+        assert len(times) <= BOMB_ATTEMPTS + 1 + excused, (
+            f"{id} ran {len(times)} times, {excused} excused: {times}"
+        )
         in_calm = [at for at in times if at > calm_since]
         assert len(in_calm) <= BOMB_ATTEMPTS + 1, f"{id} ran {len(in_calm)} times although no fault befell it"
 
@@ -125,7 +129,12 @@ def runs(arena: Arena) -> dict[str, list[float]]:
 async def checked(url: str, arena: Arena) -> Any:
     """The independent checker's verdict."""
     process = await asyncio.create_subprocess_exec(
-        sys.executable, str(HERE / "checker.py"), url, NAMESPACE, str(arena.ids), stdout=asyncio.subprocess.PIPE
+        sys.executable,
+        str(HERE / "checker.py"),
+        url,
+        NAMESPACE,
+        str(arena.ids),
+        stdout=asyncio.subprocess.PIPE,
     )
     said, _ = await process.communicate()
     verdict = json.loads(said)
@@ -141,6 +150,8 @@ def report(arena: Arena, verdict: Any, took_s: float, converged_s: float) -> Non
     print(f"  faults    {dict(Counter(fault.kind for fault in arena.faults))}")
     print(f"  deaths    {dict(arena.deaths)}")
     print(f"  log       {figures}")
-    print(f"  runs      {sum(map(len, started.values()))}, of them {again} beyond a task's first; bombs {bombs}")
+    print(
+        f"  runs      {sum(map(len, started.values()))}, of them {again} beyond a task's first; bombs {bombs}"
+    )
     print(f"  calm      all ended {converged_s:.1f} s after the last fault")
     print(f"  verdict   {verdict['faults'] or 'every task has its one outcome'}")

@@ -23,7 +23,9 @@ class LongWork:
     def __init__(self) -> None:
         path = os.pathsep.join(part for part in (os.environ.get("PYTHONPATH", ""), str(HERE.parent)) if part)
         command = [sys.executable, "-m", "tasks.long_work"]
-        self._process = subprocess.Popen(command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path})
+        self._process = subprocess.Popen(
+            command, stdout=subprocess.PIPE, env=os.environ | {"PYTHONPATH": path}
+        )
 
     async def report(self) -> Any:
         """What it found, when it has ended."""

@@ -85,7 +85,9 @@ async def api(client: NatsClient, call: str, body: dict[str, Any] | None = None)
     return decoded
 
 
-async def put(client: NatsClient, subject: str, data: bytes, headers: dict[str, str] | None = None) -> dict[str, Any]:
+async def put(
+    client: NatsClient, subject: str, data: bytes, headers: dict[str, str] | None = None
+) -> dict[str, Any]:
     """Publish and return the acknowledgement, which may be a refusal."""
     answer = await client.request(subject, data, timeout=5, headers=headers)
     decoded: dict[str, Any] = json.loads(answer.data)
@@ -120,7 +122,9 @@ class Child:
             while True:
                 line = (await self.process.stdout.readline()).decode()
                 if not line:
-                    raise AssertionError(f"the worker ended without saying {beginning!r}; it said {self.said}")
+                    raise AssertionError(
+                        f"the worker ended without saying {beginning!r}; it said {self.said}"
+                    )
                 self.said.append(line.strip())
                 if line.startswith(beginning):
                     return line.strip()

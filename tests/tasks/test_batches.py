@@ -33,7 +33,9 @@ async def test_2500_values_are_stored_in_order_in_batches_and_each_has_its_outco
         bus.serving(agent_of(add, plus_one)),
     ):
         js = nc.jetstream()
-        subscription = await js.subscribe(f"{namespace}.run.*.task.add.*", ordered_consumer=True, stream=bus.log.stream)
+        subscription = await js.subscribe(
+            f"{namespace}.run.*.task.add.*", ordered_consumer=True, stream=bus.log.stream
+        )
         handles = await bus.submit_many(add, numbers(2500))
         outcomes = await asyncio.gather(*(handle.result(timeout_s=SOON_S) for handle in handles))
         assert [outcome.n for outcome in outcomes] == list(range(1, 2501))
@@ -111,7 +113,9 @@ async def test_more_than_50_batches_in_flight_are_refused_and_repeated(nats_url:
 
         heard = bus.link.client.stats["in_msgs"]
         several = [
-            asyncio.ensure_future(bus.submit_many(add, numbers(500), keys=[f"{part}-{n}" for n in range(500)]))
+            asyncio.ensure_future(
+                bus.submit_many(add, numbers(500), keys=[f"{part}-{n}" for n in range(500)])
+            )
             for part in range(4)
         ]
         async with asyncio.timeout(SOON_S):
@@ -127,7 +131,9 @@ async def test_more_than_50_batches_in_flight_are_refused_and_repeated(nats_url:
         assert len(ours) == len({record.subject for record in ours}) == 2000
 
 
-async def test_a_server_killed_in_mid_batch_and_the_same_keys_again_double_nothing(own_server: LocalServer) -> None:
+async def test_a_server_killed_in_mid_batch_and_the_same_keys_again_double_nothing(
+    own_server: LocalServer,
+) -> None:
     async with roost.connect(own_server.url) as bus:
         await bus.submit_many(add, numbers(10), keys=keys(10))
         heard = bus.link.client.stats["in_msgs"]
@@ -142,7 +148,9 @@ async def test_a_server_killed_in_mid_batch_and_the_same_keys_again_double_nothi
 
         await asyncio.to_thread(own_server.restart)
         stored = {record.subject.rsplit(".", 1)[1] for record in await _after_reconnect(bus)}
-        assert not {f"add:{key}" for key in keys(5000)} - stored - set(error.value.ids), "reported as stored, but lost"
+        assert not {f"add:{key}" for key in keys(5000)} - stored - set(error.value.ids), (
+            "reported as stored, but lost"
+        )
         handles = await bus.submit_many(add, numbers(5000), keys=keys(5000))
         assert {handle.id for handle in handles if not handle.created} == stored
         subjects = [record.subject for record in await records(bus, "task")]

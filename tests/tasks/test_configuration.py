@@ -23,7 +23,9 @@ async def test_a_stream_that_an_administrator_changed_is_an_error_that_lists_eac
     nats_url: str, namespace: str
 ) -> None:
     async with stranger(nats_url) as nc:
-        await provision(nc, namespace, max_age=3600 * 10**9, discard="old", allow_atomic=False, republish=None)
+        await provision(
+            nc, namespace, max_age=3600 * 10**9, discard="old", allow_atomic=False, republish=None
+        )
         async with roost.connect(nats_url, namespace=namespace) as bus:
             with pytest.raises(roost.ConfigMismatch) as error:
                 await bus.submit(add, Number(n=1))

@@ -53,7 +53,9 @@ async def test_a_letter_has_reason_last_error_history_and_input(nats_url: str, n
     assert listed.died_s >= (listed.history[1].ended_s or 0) - 0.1
 
 
-async def test_letters_are_listed_oldest_first_by_contract_and_up_to_a_limit(nats_url: str, namespace: str) -> None:
+async def test_letters_are_listed_oldest_first_by_contract_and_up_to_a_limit(
+    nats_url: str, namespace: str
+) -> None:
     async with (
         roost.connect(nats_url, namespace=namespace) as bus,
         bus.serving(agent_of(picky, only_even)),
@@ -74,7 +76,9 @@ async def test_a_thousand_letters_are_listed(nats_url: str, namespace: str) -> N
         assert {one.id for one in await bus.dead_letters()} == {handle.id for handle in handles}
 
 
-async def test_a_replay_runs_the_same_input_again_and_the_letter_is_kept(nats_url: str, namespace: str) -> None:
+async def test_a_replay_runs_the_same_input_again_and_the_letter_is_kept(
+    nats_url: str, namespace: str
+) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus:
         async with bus.serving(agent_of(picky, only_even)):
             (letter,) = await die(bus, 1)
@@ -119,7 +123,9 @@ async def test_the_same_letter_replayed_twice_is_one_task(nats_url: str, namespa
         assert {handle.id for handle in (*at_once, later)} == {"picky:1/picky/picky:1:r1"}
 
 
-async def test_a_replay_whose_author_died_before_noting_it_is_found_not_doubled(nats_url: str, namespace: str) -> None:
+async def test_a_replay_whose_author_died_before_noting_it_is_found_not_doubled(
+    nats_url: str, namespace: str
+) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, stranger(nats_url) as nc:
         async with bus.serving(agent_of(picky, only_even)):
             (letter,) = await die(bus, 1)
@@ -162,7 +168,9 @@ async def test_a_letter_whose_writer_died_before_listing_it_is_listed_by_the_nex
         assert len(await records(bus, "end")) == 1
 
 
-async def test_an_unreadable_letter_is_passed_over_counted_and_hides_no_other(nats_url: str, namespace: str) -> None:
+async def test_an_unreadable_letter_is_passed_over_counted_and_hides_no_other(
+    nats_url: str, namespace: str
+) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, stranger(nats_url) as nc:
         events = Events(bus)
         async with bus.serving(agent_of(picky, only_even)):

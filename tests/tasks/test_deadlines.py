@@ -12,7 +12,9 @@ from roost.contracts import Retry
 from tasks.support import SOON_S, Number, agent_of, plus_one
 
 
-async def test_a_deadline_that_passes_while_the_task_waits_ends_it_unrun(nats_url: str, namespace: str) -> None:
+async def test_a_deadline_that_passes_while_the_task_waits_ends_it_unrun(
+    nats_url: str, namespace: str
+) -> None:
     task = roost.Task("queued", Number, Number, deadline_s=0.3)
     ran: list[int] = []
 
@@ -55,7 +57,9 @@ async def test_a_deadline_that_passes_in_the_handler_ends_it_for_good(nats_url: 
     assert ran == [1]
 
 
-async def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for(nats_url: str, namespace: str) -> None:
+async def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for(
+    nats_url: str, namespace: str
+) -> None:
     task = roost.Task("soon", Number, Number, deadline_s=5, retry=Retry(attempts=5, base_s=30))
 
     async def fail(value: Number) -> Number:

@@ -76,7 +76,9 @@ async def test_the_late_result_of_a_paused_worker_loses(nats_url: str, namespace
         assert again.value == outcome.value
 
 
-async def test_work_of_a_killed_worker_is_done_by_another_within_the_ack_wait(nats_url: str, namespace: str) -> None:
+async def test_work_of_a_killed_worker_is_done_by_another_within_the_ack_wait(
+    nats_url: str, namespace: str
+) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
         handle = await bus.submit(paused, Number(n=5))
         first = await start("slow", nats_url, namespace)

@@ -79,7 +79,14 @@ async def test_headers_of_strangers_change_nothing(nats_url: str, namespace: str
 
 @pytest.mark.parametrize(
     "shape",
-    ["r.task.add", "r.task.add.x.more", "*.task.add.*", "r.task.add.>", "r.task.add.a\u00e9", "r.task.add.a*b"],
+    [
+        "r.task.add",
+        "r.task.add.x.more",
+        "*.task.add.*",
+        "r.task.add.>",
+        "r.task.add.a\u00e9",
+        "r.task.add.a*b",
+    ],
 )
 async def test_a_subject_that_names_no_task_is_refused_counted_and_never_run(
     nats_url: str, namespace: str, shape: str
@@ -124,7 +131,11 @@ async def test_records_with_forged_headers_of_the_server_are_read_for_what_they_
     """Bug: one such record made every read that met it fail, and with it the outcomes of others."""
     async with roost.connect(nats_url, namespace=namespace) as bus, stranger(nats_url) as nc:
         handle = await bus.submit(add, Number(n=1), key="victim")
-        forged = {"Nats-Subject": bus.log.subjects.end(handle.ref), "Nats-Sequence": "x", "Nats-Time-Stamp": "y"}
+        forged = {
+            "Nats-Subject": bus.log.subjects.end(handle.ref),
+            "Nats-Sequence": "x",
+            "Nats-Time-Stamp": "y",
+        }
         lie = b'{"status":"done","token":"","attempts":[],"value":{"n":666}}'
         await put(nc, f"{namespace}.run.evil.end.add.evil", lie, forged)
         evil = asyncio.ensure_future(bus.handle(add, "evil").outcome(timeout_s=SOON_S))
@@ -158,7 +169,9 @@ async def test_notes_of_strangers_are_passed_over(nats_url: str, namespace: str,
     assert tries == [1, 2]
 
 
-async def test_an_outcome_that_is_none_is_an_error_for_who_reads_it_only(nats_url: str, namespace: str) -> None:
+async def test_an_outcome_that_is_none_is_an_error_for_who_reads_it_only(
+    nats_url: str, namespace: str
+) -> None:
     junk: list[Any] = [b"", b"null", b'{"status": "done"}', b'{"status":"maybe","token":"","attempts":[]}']
     async with (
         roost.connect(nats_url, namespace=namespace) as bus,

@@ -24,7 +24,9 @@ class Zombie:
         return Number(n=value.n * 10)
 
 
-async def test_the_outcome_for_a_removed_run_is_refused_and_its_slot_freed(nats_url: str, namespace: str) -> None:
+async def test_the_outcome_for_a_removed_run_is_refused_and_its_slot_freed(
+    nats_url: str, namespace: str
+) -> None:
     zombie = Zombie()
     async with (
         roost.connect(nats_url, namespace=namespace) as bus,
@@ -44,7 +46,9 @@ async def test_the_outcome_for_a_removed_run_is_refused_and_its_slot_freed(nats_
         assert consumer["num_ack_pending"] == 0
 
 
-async def test_the_outcome_for_a_removed_run_is_not_taken_for_its_namesakes(nats_url: str, namespace: str) -> None:
+async def test_the_outcome_for_a_removed_run_is_not_taken_for_its_namesakes(
+    nats_url: str, namespace: str
+) -> None:
     """The key was used again after the removal: the old work must not end the new."""
     zombie = Zombie()
     async with (

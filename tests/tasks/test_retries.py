@@ -124,10 +124,15 @@ async def test_retry_later_counts_as_an_attempt(nats_url: str, namespace: str) -
 
 @pytest.mark.parametrize(
     "policy",
-    [Retry(attempts=3, base_s=0.01, never_on=(KeyError,)), Retry(attempts=3, base_s=0.01, retry_on=(OSError,))],
+    [
+        Retry(attempts=3, base_s=0.01, never_on=(KeyError,)),
+        Retry(attempts=3, base_s=0.01, retry_on=(OSError,)),
+    ],
     ids=["never_on", "retry_on"],
 )
-async def test_an_exception_that_is_not_to_be_retried_is_final(nats_url: str, namespace: str, policy: Retry) -> None:
+async def test_an_exception_that_is_not_to_be_retried_is_final(
+    nats_url: str, namespace: str, policy: Retry
+) -> None:
     ran: list[int] = []
 
     async def once(value: Number) -> Number:
@@ -140,7 +145,9 @@ async def test_an_exception_that_is_not_to_be_retried_is_final(nats_url: str, na
 
 
 @pytest.mark.parametrize("sync", [False, True], ids=["async", "sync"])
-async def test_an_attempt_over_its_time_is_ended_and_tried_again(nats_url: str, namespace: str, sync: bool) -> None:
+async def test_an_attempt_over_its_time_is_ended_and_tried_again(
+    nats_url: str, namespace: str, sync: bool
+) -> None:
     release = asyncio.Event()
     ran: list[int] = []
 
@@ -172,7 +179,9 @@ async def test_a_result_that_does_not_fit_the_contract_is_a_failure(nats_url: st
     assert "InvalidMessage" in letter(outcome).error
 
 
-async def test_a_handler_that_leaves_in_odd_ways_is_a_failure_like_any_other(nats_url: str, namespace: str) -> None:
+async def test_a_handler_that_leaves_in_odd_ways_is_a_failure_like_any_other(
+    nats_url: str, namespace: str
+) -> None:
     async def leave(value: Number, ctx: roost.Context) -> Number:
         if ctx.attempt == 1:
             raise asyncio.CancelledError
@@ -182,7 +191,9 @@ async def test_a_handler_that_leaves_in_odd_ways_is_a_failure_like_any_other(nat
 
     outcome = await outcome_of(nats_url, namespace, roost.Task("odd", Number, Number, retry=quick), leave)
     assert isinstance(outcome, roost.Done)
-    assert ["CancelledError" in outcome.history[0].error, "sys.exit(3)" in outcome.history[1].error] == [True] * 2
+    assert ["CancelledError" in outcome.history[0].error, "sys.exit(3)" in outcome.history[1].error] == [
+        True
+    ] * 2
 
 
 async def test_an_exception_without_a_text_is_a_failure_at_once(nats_url: str, namespace: str) -> None:

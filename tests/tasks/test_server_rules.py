@@ -20,7 +20,12 @@ WRONG_LAST_SEQUENCE = 10071
 async def log(url: str, namespace: str) -> AsyncIterator[tuple[NatsClient, str]]:
     """A connection, and the beginning of subjects in a stream like Roost's."""
     async with stranger(url) as nc:
-        config = {"subjects": [f"{namespace}.>"], "allow_atomic": True, "allow_direct": True, "discard": "new"}
+        config = {
+            "subjects": [f"{namespace}.>"],
+            "allow_atomic": True,
+            "allow_direct": True,
+            "discard": "new",
+        }
         made = await api(nc, f"STREAM.CREATE.ROOST_{namespace}", {"name": f"ROOST_{namespace}"} | config)
         assert "error" not in made, made
         yield nc, f"{namespace}.run.r"
@@ -90,7 +95,9 @@ async def test_the_acknowledgement_subject_has_the_sequence_the_delivery_count_a
 ) -> None:
     async with log(nats_url, namespace) as (nc, run):
         seq = (await put(nc, f"{run}.task.x.7", b"in"))["seq"]
-        pull = await nc.jetstream().pull_subscribe(f"{run}.task.x.>", durable="d", stream=f"ROOST_{namespace}")
+        pull = await nc.jetstream().pull_subscribe(
+            f"{run}.task.x.>", durable="d", stream=f"ROOST_{namespace}"
+        )
         (message,) = await pull.fetch(1, timeout=5)
         await message.nak()
         (message,) = await pull.fetch(1, timeout=5)
@@ -101,7 +108,9 @@ async def test_the_acknowledgement_subject_has_the_sequence_the_delivery_count_a
         await pull.unsubscribe()
 
 
-async def test_a_publishers_headers_stand_before_the_servers_in_a_direct_get(nats_url: str, namespace: str) -> None:
+async def test_a_publishers_headers_stand_before_the_servers_in_a_direct_get(
+    nats_url: str, namespace: str
+) -> None:
     async with log(nats_url, namespace) as (nc, run):
         await put(nc, f"{run}.task.x.7", b"in", {"Nats-Subject": "forged", "Nats-Sequence": "666"})
         raw: list[bytes] = []

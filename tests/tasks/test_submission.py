@@ -27,7 +27,9 @@ async def test_a_task_waits_for_its_first_worker(nats_url: str, namespace: str) 
             assert await handle.result(timeout_s=SOON_S) == Number(n=2)
 
 
-async def test_the_same_key_and_payload_are_one_task_before_and_after_its_end(nats_url: str, namespace: str) -> None:
+async def test_the_same_key_and_payload_are_one_task_before_and_after_its_end(
+    nats_url: str, namespace: str
+) -> None:
     ran: list[int] = []
 
     async def count(value: Number) -> Number:
@@ -120,7 +122,9 @@ async def test_a_submission_without_a_server_says_that_nothing_was_sent(own_serv
             await bus.submit(add, Number(n=1), timeout_s=0.3)
 
 
-async def test_a_frozen_server_leaves_a_submission_unknown_and_repeating_it_is_safe(own_server: LocalServer) -> None:
+async def test_a_frozen_server_leaves_a_submission_unknown_and_repeating_it_is_safe(
+    own_server: LocalServer,
+) -> None:
     async with roost.connect(own_server.url) as bus:
         await bus.submit(add, Number(n=0))
         await asyncio.to_thread(own_server.pause)

@@ -70,7 +70,9 @@ async def test_who_may_not_hear_the_live_feed_finds_outcomes_by_looking() -> Non
                 return value
 
             async with bus.serving(agent_of(slow, wait)):
-                pending = asyncio.ensure_future((await bus.submit(slow, Number(n=5))).result(timeout_s=SOON_S))
+                pending = asyncio.ensure_future(
+                    (await bus.submit(slow, Number(n=5))).result(timeout_s=SOON_S)
+                )
                 await begun.wait()
                 await asyncio.sleep(0)
                 release.set()
@@ -86,7 +88,11 @@ async def test_a_forged_hint_is_not_believed(nats_url: str, namespace: str) -> N
         lie = json.dumps({"status": "done", "token": "t", "attempts": [], "value": {"n": 666}}).encode()
         for handle in handles:
             live = bus.log.subjects.live_end(handle.ref)
-            forged = {"Nats-Subject": bus.log.subjects.end(handle.ref), "Nats-Sequence": "1", "Nats-Stream": "x"}
+            forged = {
+                "Nats-Subject": bus.log.subjects.end(handle.ref),
+                "Nats-Sequence": "1",
+                "Nats-Stream": "x",
+            }
             await nc.publish(live, lie, headers=forged)
             await nc.publish(live, b"")
         await nc.flush()
@@ -165,7 +171,9 @@ async def test_a_wait_outlives_a_crash_of_the_server(own_server: LocalServer) ->
             assert len(await asyncio.gather(*waiting)) == 30
 
 
-async def test_a_large_result_within_the_limits_of_its_contract_is_readable(nats_url: str, namespace: str) -> None:
+async def test_a_large_result_within_the_limits_of_its_contract_is_readable(
+    nats_url: str, namespace: str
+) -> None:
     """Bug: readers took 512 KiB whatever the contract allowed, and the outcome could never be read."""
     task = roost.Task("large", Number, str, limits=Limits(max_bytes=900_000))
 
