@@ -23,6 +23,7 @@ MODULES = {
     "responder": "core",
     "submit": "tasks",
     "fan_out": "tasks",
+    "fan_out_atomic": "tasks",
     "worker": "tasks",
 }
 

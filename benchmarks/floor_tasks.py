@@ -150,15 +150,37 @@ class Submitter:
         await self._client.subscribe(f"{SUBJECTS.live}*.end.{NAME}.*", cb=self._hinted)
         await self._client.flush()
 
-    async def submit(self, number: int) -> asyncio.Future[Digest]:
-        """Store a task; a future of its value."""
+    def _new(self, number: int) -> tuple[str, bytes, asyncio.Future[Digest]]:
         id = secrets.token_hex(11)
         ref = Ref(id, NAME, id)
         subject = SUBJECTS.task(ref)
         data = PAGES.encode(page(number), subject=subject)
         future = self._waiting[SUBJECTS.end(ref)] = self._loop.create_future()
+        return subject, data, future
+
+    async def submit(self, number: int) -> asyncio.Future[Digest]:
+        """Store a task; a future of its value."""
+        subject, data, future = self._new(number)
         await self._inbox.store(subject, data, {ONCE: "0", "traceparent": trace_header()})
         return future
+
+    async def submit_atomic(self, numbers: range) -> list[asyncio.Future[Digest]]:
+        """Store tasks in one atomic batch (ADR-50); futures of their values."""
+        tasks = [self._new(number) for number in numbers]
+        batch = secrets.token_hex(8)
+        trace = trace_header()
+        for position, (subject, data, _) in enumerate(tasks, 1):
+            headers = {
+                ONCE: "0",
+                "traceparent": trace,
+                "Nats-Batch-Id": batch,
+                "Nats-Batch-Sequence": str(position),
+            }
+            if position < len(tasks):
+                await self._client.publish(subject, data, headers=headers)
+            else:
+                await self._inbox.store(subject, data, {**headers, "Nats-Batch-Commit": "1"})
+        return [future for _, _, future in tasks]
 
     async def _hinted(self, msg: Msg) -> None:
         end = f"{SUBJECTS.namespace}.run.{msg.subject[len(SUBJECTS.live) :]}"
@@ -199,7 +221,7 @@ async def submit(url: str, plan: Plan) -> Sample:
 
 
 async def fan_out(url: str, plan: Plan) -> Sample:
-    """Submit `plan.width` tasks together and await all outcomes, again and again."""
+    """Submit `plan.width` tasks side by side and await all outcomes, again and again."""
     client = await nats.connect(url)
     submitter = Submitter(client)
     await submitter.open()
@@ -207,6 +229,20 @@ async def fan_out(url: str, plan: Plan) -> Sample:
     async def one(number: int) -> None:
         futures = await asyncio.gather(*(submitter.submit(n) for n in range(plan.width)))
         await asyncio.gather(*futures)
+
+    sample = await serially(one, plan)
+    await client.close()
+    return sample
+
+
+async def fan_out_atomic(url: str, plan: Plan) -> Sample:
+    """The same, stored all or none."""
+    client = await nats.connect(url)
+    submitter = Submitter(client)
+    await submitter.open()
+
+    async def one(number: int) -> None:
+        await asyncio.gather(*await submitter.submit_atomic(range(plan.width)))
 
     sample = await serially(one, plan)
     await client.close()

@@ -47,7 +47,18 @@ async def submit(url: str, plan: Plan) -> Sample:
 
 
 async def fan_out(url: str, plan: Plan) -> Sample:
-    """Submit `plan.width` tasks together and await all outcomes, again and again."""
+    """Submit `plan.width` tasks side by side and await all outcomes, again and again."""
+    async with roost.connect(url, namespace=NAMESPACE) as bus:
+
+        async def one(number: int) -> None:
+            handles = await asyncio.gather(*(bus.submit(DIGEST, page(n)) for n in range(plan.width)))
+            await asyncio.gather(*(handle.result() for handle in handles))
+
+        return await serially(one, plan)
+
+
+async def fan_out_atomic(url: str, plan: Plan) -> Sample:
+    """The same, stored all or none."""
     async with roost.connect(url, namespace=NAMESPACE) as bus:
 
         async def one(number: int) -> None:

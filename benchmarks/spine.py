@@ -60,6 +60,15 @@ CASES = (
         per_operation=100,
     ),
     Case(
+        name="task, atomic 100",
+        near="fan_out_atomic",
+        far="worker",
+        compare="p50",
+        plan=Plan(count=100, warm_up=20, width=100),
+        quick=Plan(count=40, warm_up=10, width=100),
+        per_operation=100,
+    ),
+    Case(
         name="task, 256 in flight",
         near="submit",
         far="worker",

@@ -120,6 +120,16 @@ broken_lifespan = Agent("broken", lifespan=no_database)
 broken_lifespan.handles(job)(do_job)
 
 
+@asynccontextmanager
+async def no_end() -> AsyncIterator[None]:
+    yield
+    await asyncio.Event().wait()
+
+
+endless_lifespan = Agent("endless", lifespan=no_end)
+endless_lifespan.handles(job)(do_job)
+
+
 class Ear:
     """Hears what the fleet tells: ``async with Ear() as ear``, then ``await ear.hear("begun j1")``."""
 
@@ -130,6 +140,7 @@ class Ear:
         self._socket.setblocking(False)
         self._socket.bind(self.path)
         self._heard: list[str] = []
+        self.more: dict[str, str] = {}
 
     async def __aenter__(self) -> Ear:
         return self
@@ -143,7 +154,7 @@ class Ear:
     def env(self) -> dict[str, str]:
         """What processes need in their environment to import this module and to be heard."""
         path = os.pathsep.join(filter(None, [str(HERE), os.environ.get("PYTHONPATH")]))
-        return {EAR: self.path, "PYTHONPATH": path, "ROOST_LOG_LEVEL": "warning"}
+        return {EAR: self.path, "PYTHONPATH": path, "ROOST_LOG_LEVEL": "warning", **self.more}
 
     async def hear(self, beginning: str, *, timeout_s: float = 30.0) -> list[str]:
         """The words of the next thing told that begins so."""

@@ -66,7 +66,9 @@ async def test_09_what_was_buffered_when_the_connection_broke_does_not_arrive_la
         assert me.client.backlog == 0
 
 
-async def test_09_what_was_sent_in_the_turn_of_the_loss_is_dropped_and_said_so(own_server: LocalServer) -> None:
+async def test_09_what_was_sent_in_the_turn_of_the_loss_is_dropped_and_said_so(
+    own_server: LocalServer,
+) -> None:
     async with ours(own_server.url) as me:
         await a_stream(me)
         me.client.send("s.x", b"x" * 1000)

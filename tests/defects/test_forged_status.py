@@ -76,6 +76,9 @@ async def test_17_answer_with_a_forged_status_is_an_answer(nats_url: str) -> Non
         assert answer.status == 0
         through_nats_py = await me.client.request("d17.answers", timeout=2)
         assert through_nats_py.headers is None
+        inline = b"NATS/1.0 503\r\n\r\n"
+        me.client.listen("d17.inline", lambda message: me.client.send(message.reply, b"here", "", inline))
+        assert (await me.requests.ask("d17.inline", timeout_s=2)).data == b"here"
         with pytest.raises(NoResponders):
             await me.requests.ask("d17.nobody", timeout_s=2)
 

@@ -40,6 +40,16 @@ async def test_23_call_from_another_thread_is_refused(nats_url: str, call: str) 
         assert await me.works()
 
 
+async def test_23_call_from_another_thread_is_refused_while_the_loop_is_in_the_middle_of_a_turn(
+    nats_url: str,
+) -> None:
+    async with ours(nats_url) as me:
+        me.client.send("d23", b"mine")
+        with ThreadPoolExecutor(1) as thread, pytest.raises(WrongLoop):
+            thread.submit(me.client.send, "d23", b"not mine").result()
+        assert me.client.stats["out_msgs"] == 1
+
+
 @pytest.mark.parametrize("call", CALLS)
 def test_23_call_from_a_later_loop_of_the_same_thread_is_refused(nats_server: LocalServer, call: str) -> None:
     loop = asyncio.new_event_loop()

@@ -12,6 +12,7 @@ import time
 
 import pytest
 from defect_kit import Events, Ours, greet, ours, rogue, stock
+from nats.aio.client import Client as StockClient
 from nats.aio.msg import Msg
 from nats.errors import ConnectionReconnectingError
 from nats.errors import TimeoutError as NatsTimeoutError
@@ -187,6 +188,39 @@ async def test_05_failed_and_cancelled_attempts_to_connect_leave_nothing_open() 
         attempt.cancel()
         with pytest.raises(asyncio.CancelledError):
             await attempt
+
+
+async def buffered(client: StockClient, stream: str) -> None:
+    """A pull subscription of nats-py with messages that nobody has fetched."""
+    subscription = await client.jetstream().pull_subscribe(f"{stream}.x", "C")
+    await client.publish(subscription._nms, b'{"batch":3}', subscription._deliver)
+    for _ in range(3):
+        await client.jetstream().publish(f"{stream}.x", b"")
+    await client.flush()
+    assert subscription._sub.pending_msgs == 3
+
+
+async def test_05_messages_that_nobody_fetched_do_not_hold_the_close_up(
+    nats_url: str, namespace: str
+) -> None:
+    stream = f"ROOST_{namespace}"
+    async with ours(nats_url) as me:
+        await a_stream(me, stream)
+        await buffered(me.client, stream)
+        begun = time.monotonic()
+        await me.client.drain()
+        assert time.monotonic() - begun < 0.5
+
+
+async def test_05_stock_drain_hangs_for_messages_that_nobody_fetched(nats_url: str, namespace: str) -> None:
+    stream = f"ROOST_{namespace}"
+    async with ours(nats_url) as me:
+        await a_stream(me, stream)
+    async with stock(nats_url, drain_timeout=0.5) as client:
+        await buffered(client, stream)
+        begun = time.monotonic()
+        await client.drain()
+        assert time.monotonic() - begun > 0.4
 
 
 async def test_05_stock_drain_raises_while_the_broker_is_down(own_server: LocalServer) -> None:

@@ -42,6 +42,7 @@ def test_a_heading_makes_the_anchor_that_github_makes(heading: str, anchor: str)
 
 def test_equal_headings_are_numbered_and_a_number_already_taken_is_passed_over() -> None:
     assert list(slugs(["a", "a", "a-1", "a", "b"])) == ["a", "a-1", "a-1-1", "a-2", "b"]
+    assert list(slugs(["a-1", "a-2", "a", "a"])) == ["a-1", "a-2", "a", "a-3"]
 
 
 @given(st.lists(st.text(alphabet="ab-1 _`*[]", max_size=6), max_size=12))

@@ -67,7 +67,8 @@ async def test_no_new_work_is_taken_while_a_process_stops(nats_url: str, namespa
         async with running(ear, nats_url, namespace) as program:
             handle = await begun(bus, ear, fleet.brief, Job(id="j", first_s=1))
             program.signal(signal.SIGTERM)
-            fresh = await bus.submit(fleet.job, Job(id="fresh"))
+            await program.says("stopping for a signal; running handlers have 10 s")
+            fresh = await bus.submit(fleet.brief, Job(id="fresh"))
             assert await program.ends() == 0
             await handle.result(timeout_s=5)
         async with running(ear, nats_url, namespace, name="w-2"):
@@ -87,6 +88,7 @@ async def test_a_handler_that_takes_longer_is_handed_back_and_delivered_to_anoth
                 report = await handle.result(timeout_s=10)
                 assert (report.by, report.run) == ("w-2", 2)
                 assert await program.ends(timeout_s=10) == 0
+                assert ("left behind at the end: thread" in program.text) == (agent == "thread_worker")
 
 
 async def test_a_second_signal_ends_the_grace(nats_url: str, namespace: str) -> None:
@@ -95,6 +97,7 @@ async def test_a_second_signal_ends_the_grace(nats_url: str, namespace: str) -> 
             handle = await begun(bus, ear, fleet.job, Job(id="j", first_s=60))
             async with running(ear, nats_url, namespace, name="w-2"):
                 program.signal(signal.SIGINT)
+                await program.says("stopping for a signal; running handlers have 50 s")
                 program.signal(signal.SIGTERM)
                 assert (await handle.result(timeout_s=10)).by == "w-2"
                 assert await program.ends(timeout_s=10) == 0
@@ -106,9 +109,20 @@ async def test_a_blocked_event_loop_does_not_keep_the_process(nats_url: str, nam
             await begun(bus, ear, fleet.blocking, Job(id="j", first_s=60))
             program.signal(signal.SIGTERM)
             assert await program.ends(timeout_s=10) == 1
-            assert "not everything ended in time (the main thread is at" in program.text
+            assert "the end took too long (the main thread is at" in program.text
+            assert "what was not handed back is delivered again" in program.text
             assert "fleet.py:" in program.text
             assert "in do_blocking" in program.text
+
+
+async def test_a_lifespan_that_does_not_end_does_not_keep_the_process_once_all_work_is_settled(
+    nats_url: str, namespace: str
+) -> None:
+    async with Ear() as ear:
+        async with running(ear, nats_url, namespace, "endless_lifespan", grace_s=0) as program:
+            program.signal(signal.SIGTERM)
+            assert await program.ends(timeout_s=10) == 0
+            assert "all work was finished or handed back" in program.text
 
 
 async def test_a_process_that_a_handler_forked_can_be_terminated_alone(nats_url: str, namespace: str) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import asyncio
+import os
 import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
@@ -118,8 +119,7 @@ async def test_a_killed_process_is_reported_with_the_time_of_its_return(
     async with Ear() as ear:
         async with up(ear, nats_url, namespace, "fleet:worker", ready=1) as program:
             (pid,) = pids(program)
-            killer = await asyncio.create_subprocess_exec("kill", "-KILL", str(pid))
-            await killer.wait()
+            os.kill(pid, signal.SIGKILL)
             line = await program.says("was killed")
             assert re.search(
                 rf"worker-1 \(pid {pid}\) was killed by SIGKILL; it starts again in 0\.\d s", line
@@ -153,6 +153,28 @@ async def test_one_agent_that_cannot_start_does_not_end_the_others(nats_url: str
             await program.says(
                 "fleet:missing-1 cannot start: module fleet has no 'missing'", "it starts again in"
             )
+            program.signal(signal.SIGTERM)
+            assert await program.ends() == 0
+
+
+async def test_an_agent_that_was_ready_once_is_tried_again_even_if_it_is_the_only_one(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    """Its module may be in the middle of a deployment."""
+    broken = tmp_path / "broken"
+    source = f"import pathlib, fleet\nif pathlib.Path({str(broken)!r}).exists(): raise OSError('half')\n"
+    (tmp_path / "deployed.py").write_text(source + "worker = fleet.worker\n")
+    async with Ear() as ear:
+        path = f"{tmp_path}:{ear.env['PYTHONPATH']}"
+        ear.more["PYTHONPATH"] = path
+        async with up(ear, nats_url, namespace, "deployed:worker", ready=1) as program:
+            broken.touch()
+            os.kill(pids(program)[0], signal.SIGKILL)
+            await program.says(
+                "worker-1 cannot start: module deployed cannot be imported: OSError: half", "again"
+            )
+            broken.unlink()
+            await program.says("worker-1 is ready")
             program.signal(signal.SIGTERM)
             assert await program.ends() == 0
 

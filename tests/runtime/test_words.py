@@ -49,6 +49,7 @@ def test_a_line_without_end_is_left_out_and_takes_no_memory() -> None:
     reader = Lines()
     for _ in range(100):
         assert reader.feed(b"x" * 1000) == []
+        assert len(reader._rest) <= LINE_LIMIT
     assert reader.feed(b"rest\nstop 1\n") == [b"stop 1"]
 
 

@@ -40,6 +40,13 @@ def agent_of(task: roost.Task[I, O], handler: Callable[..., Any], *, concurrency
     return agent
 
 
+async def until(condition: Callable[[], bool], *, within_s: float = SOON_S) -> None:
+    """Let the loop turn until this holds: for what has no event of its own."""
+    async with asyncio.timeout(within_s):
+        while not condition():  # noqa: ASYNC110
+            await asyncio.sleep(0)
+
+
 async def plus_one(value: Number) -> Number:
     return Number(n=value.n + 1)
 

@@ -10,7 +10,7 @@ import pytest
 import roost
 from roost.server import LocalServer
 from roost.transport.jetstream import TOO_MANY_BATCHES
-from tasks.support import SOON_S, Events, Number, agent_of, api, plus_one, put, records, stranger
+from tasks.support import SOON_S, Events, Number, agent_of, api, plus_one, put, records, stranger, until
 
 add = roost.Task("add", Number, Number)
 GUARD = {"Nats-Expected-Last-Subject-Sequence": "0"}
@@ -138,9 +138,7 @@ async def test_a_server_killed_in_mid_batch_and_the_same_keys_again_double_nothi
         await bus.submit_many(add, numbers(10), keys=keys(10))
         heard = bus.link.client.stats["in_msgs"]
         unknown = asyncio.ensure_future(bus.submit_many(add, numbers(5000), keys=keys(5000), timeout_s=0.5))
-        async with asyncio.timeout(SOON_S):
-            while bus.link.client.stats["in_msgs"] < heard + 4:
-                await asyncio.sleep(0)
+        await until(lambda: bus.link.client.stats["in_msgs"] >= heard + 4)
         await asyncio.to_thread(own_server.kill)
         with pytest.raises(roost.SubmissionUnknown) as error:
             await unknown
@@ -158,8 +156,7 @@ async def test_a_server_killed_in_mid_batch_and_the_same_keys_again_double_nothi
 
 
 async def _after_reconnect(bus: roost.Bus) -> list[roost.tasks.log.Record]:
-    while not bus.link.client.is_connected:
-        await asyncio.sleep(0)
+    await until(lambda: bus.link.client.is_connected)
     return await records(bus, "task")
 
 
@@ -168,9 +165,7 @@ async def test_a_fan_out_survives_a_restart_of_the_server(own_server: LocalServe
         await bus.log.ensure()
         events = Events(bus)
         storing = asyncio.ensure_future(bus.submit_many(add, numbers(20_000), keys=keys(20_000)))
-        async with asyncio.timeout(SOON_S):
-            while bus.link.client.stats["in_msgs"] < 10:
-                await asyncio.sleep(0)
+        await until(lambda: bus.link.client.stats["in_msgs"] >= 10)
         await asyncio.to_thread(own_server.kill)
         await events.until("connection_lost")
         assert not storing.done()

@@ -9,9 +9,9 @@ import pytest
 
 import roost
 from roost.contracts import Retry
-from roost.tasks import Ref, find_dead
+from roost.tasks import Ref
 from roost.tasks.records import encode_dead
-from tasks.support import SOON_S, Events, Number, agent_of, put, records, stranger
+from tasks.support import SOON_S, Events, Number, agent_of, put, records, stranger, until
 
 picky = roost.Task("picky", Number, Number, retry=Retry(attempts=2, base_s=0.01))
 other = roost.Task("other", Number, Number)
@@ -160,9 +160,7 @@ async def test_a_letter_whose_writer_died_before_listing_it_is_listed_by_the_nex
         await put(nc, bus.log.subjects.end(ref), end)
         assert await bus.dead_letters() == []
         async with bus.serving(agent_of(picky, only_even)):
-            async with asyncio.timeout(SOON_S):
-                while not bus.counters["redelivered_after_end"]:
-                    await asyncio.sleep(0)
+            await until(lambda: bus.counters["redelivered_after_end"] > 0)
         (letter,) = await bus.dead_letters()
         assert letter.reason == "its writer died after this"
         assert len(await records(bus, "end")) == 1

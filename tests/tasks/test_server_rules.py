@@ -117,7 +117,7 @@ async def test_a_publishers_headers_stand_before_the_servers_in_a_direct_get(
         inbox = nc.new_inbox()
         process = nc._process_msg
 
-        async def keep(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes | None) -> None:
+        async def keep(sid: int, subject: bytes, reply: bytes, data: bytes, headers: bytes) -> None:
             raw.append(headers or b"")
             await process(sid, subject, reply, data, headers)
 

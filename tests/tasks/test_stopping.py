@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 import roost
-from tasks.support import Number, agent_of
+from tasks.support import Number, agent_of, until
 
 add = roost.Task("add", Number, Number, ack_wait_s=30)
 
@@ -27,8 +27,6 @@ async def test_what_is_on_its_way_to_a_worker_that_stops_goes_to_another_at_once
         for _ in range(8):
             handles = await bus.submit_many(add, [Number(n=n) for n in range(1500)])
             async with leaving.serving(agent_of(add, brief)) as (instance,):
-                async with asyncio.timeout(10):
-                    while instance.handled["add"] < 20:
-                        await asyncio.sleep(0)
+                await until(lambda: instance.handled["add"] >= 20)
             async with asyncio.timeout(10):
                 await asyncio.gather(*(handle.result() for handle in handles))

@@ -11,7 +11,12 @@ from roost.errors import JetStreamError, StreamMissing
 from roost.settings import Settings
 from roost.transport import Link, open_link
 from roost.transport.headers import block
-from roost.transport.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND, WRONG_LAST_SEQUENCE, stored_sequence
+from roost.transport.jetstream import (
+    CONSUMER_NOT_FOUND,
+    STREAM_NOT_FOUND,
+    WRONG_LAST_SEQUENCE,
+    stored_sequence,
+)
 
 
 @asynccontextmanager
@@ -25,7 +30,9 @@ async def test_records_are_written_guarded_and_read(nats_url: str, namespace: st
     once = block(("Nats-Expected-Last-Subject-Sequence", "0"))
     async with opened(nats_url) as link:
         log = link.jetstream
-        await log.call(f"STREAM.CREATE.{stream}", {"name": stream, "subjects": [f"{stream}.>"], "allow_direct": True})
+        await log.call(
+            f"STREAM.CREATE.{stream}", {"name": stream, "subjects": [f"{stream}.>"], "allow_direct": True}
+        )
         assert await log.publish(f"{stream}.a", b"1", once) == 1
         with pytest.raises(JetStreamError) as refused:
             await log.publish(f"{stream}.a", b"2", once)

@@ -30,7 +30,8 @@ from roost.server import LocalServer
 
 NAMESPACE = "demo"
 START_S = 60.0
-GRACE_S = 5.0
+GRACE_S = 1.0
+"""Only an interrupted audit has work left when its team is stopped, and nobody waits for that."""
 
 
 def run_demo(path: Path, *, out: Path, workers: int, as_json: bool) -> int:

@@ -170,12 +170,12 @@ class Lifeline:
         tell(grace_s, by)
 
     def _end_at_once(self) -> None:
-        if not self.settled:
-            log.error(
-                "not everything ended in time (the main thread is at %s); the process ends all the same, and what "
-                "was not handed back is delivered again after its ack wait",
-                self._place(),
-            )
+        kept = (
+            "all work was finished or handed back"
+            if self.settled
+            else "what was not handed back is delivered again after its ack wait"
+        )
+        log.error("the end took too long (the main thread is at %s); ended all the same, %s", self._place(), kept)
         os._exit(0 if self.settled else 1)
 
     def _place(self) -> str:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import logging
 import os
 import random
 from collections.abc import Callable
@@ -27,6 +28,8 @@ from roost.errors import (
 from roost.instance import Instance
 from roost.runtime.words import Word
 from roost.settings import resolve
+
+log = logging.getLogger("roost.runtime")
 
 SAY_S = 1.0
 """Seconds without a connection after which that is told; what is wrong is known after five."""
@@ -51,11 +54,12 @@ class Stop:
 
     def ask(self, grace_s: float, by: str) -> None:
         try:
-            self._loop.call_soon_threadsafe(self._ask, grace_s)
+            self._loop.call_soon_threadsafe(self._ask, grace_s, by)
         except RuntimeError:
             return  # the loop is closed: the end has been reached already
 
-    def _ask(self, grace_s: float) -> None:
+    def _ask(self, grace_s: float, by: str) -> None:
+        log.info("stopping for %s; running handlers have %g s", by, grace_s)
         if self._asked.is_set():
             self._urgent.set()
             return
