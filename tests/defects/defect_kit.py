@@ -106,6 +106,12 @@ async def stock(url: str, **options: Any) -> AsyncIterator[StockClient]:
         await client.close()
 
 
+async def settle(client: StockClient) -> None:
+    """Flush a plain client. Twice: its ping may overtake the subscriptions that were made before it."""
+    await client.flush()
+    await client.flush()
+
+
 async def stock_works(client: StockClient) -> bool:
     """Whether a plain client still gets a pong."""
     try:

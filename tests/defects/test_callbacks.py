@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import pytest
-from defect_kit import Events, ours, raw, stock
+from defect_kit import Events, ours, raw, settle, stock
 from nats.aio.msg import Msg
 from nats.errors import SlowConsumerError
 
@@ -63,8 +63,7 @@ async def test_13_stock_subscription_ends_when_its_callback_raises_cancelled(nat
         await client.subscribe("d13s", cb=callback)
         for number in range(3):
             await client.publish("d13s", b"%d" % number)
-        await client.flush()
-        await client.flush()
+        await settle(client)
         assert got == [b"0"]
 
 
@@ -107,8 +106,7 @@ async def test_03_stock_subscription_ends_when_the_error_callback_raises(nats_ur
         subscription = await client.subscribe("d03", cb=callback)
         for number in range(3):
             await client.publish("d03", b"%d" % number)
-        await client.flush()
-        await client.flush()
+        await settle(client)
         assert got == [b"0"]
         task = subscription._wait_for_msgs_task
         assert task is not None
@@ -209,6 +207,6 @@ async def test_24_stock_calls_back_for_each_dropped_message_inside_the_read_loop
             for _ in range(200):
                 other.client.send("d24s", b"x")
             await other.client.flush()
-        await client.flush()
+        await settle(client)
         assert len(errors) == 190
         assert all(isinstance(error, SlowConsumerError) for error in errors)

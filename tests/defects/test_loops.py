@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import nats.errors
 import pytest
-from defect_kit import Events, ours, stock
+from defect_kit import Events, ours, settle, stock
 
 from roost.errors import WrongLoop
 from roost.server import LocalServer
@@ -89,7 +89,7 @@ def test_23_the_loop_is_not_needed_to_run_for_the_refusal(nats_server: LocalServ
 async def test_23_stock_call_from_another_thread_sleeps_until_its_timeout(nats_url: str) -> None:
     """The answer is there within a millisecond, but nothing wakes the loop that waits for it."""
     async with stock(nats_url) as client:
-        await client.flush()
+        await settle(client)
 
         def elsewhere() -> float:
             begun = time.monotonic()

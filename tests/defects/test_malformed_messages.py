@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 
 import pytest
-from defect_kit import Events, Ours, ours, raw, stock, stock_works
+from defect_kit import Events, Ours, ours, raw, settle, stock, stock_works
 
 from roost.transport import Message, Pump
 
@@ -71,7 +71,7 @@ async def test_01_malformed_message_reaches_a_subscription_of_nats_py_over_our_c
 async def test_01_stock_is_stopped_by_a_malformed_message(nats_url: str, shape: str) -> None:
     async with stock(nats_url) as client:
         await client.subscribe("d01.>")
-        await client.flush()
+        await settle(client)
         await attack(nats_url, b"d01.", shape)
         assert not await stock_works(client)
         assert client.is_connected
@@ -128,7 +128,7 @@ async def test_01_stock_worker_is_stopped_by_a_stored_malformed_message(
         await stored(me, stream, namespace)
     async with stock(nats_url) as client:
         subscription = await client.jetstream().pull_subscribe_bind("C", stream)
-        await client.flush()
+        await settle(client)
         await attack(nats_url, f"{namespace}.".encode(), shape)
         with pytest.raises(TimeoutError):
             await subscription.fetch(2, timeout=0.2)
@@ -159,7 +159,7 @@ async def test_25_stock_is_reset_by_a_subject_with_a_form_feed(nats_url: str) ->
 
     async with stock(nats_url, disconnected_cb=lost, reconnected_cb=back) as client:
         await client.subscribe("d25.>")
-        await client.flush()
+        await settle(client)
         async with raw(nats_url) as publisher:
             for number in (1, 2):
                 await publisher.publish(b"d25.a\x0cb", b"x")

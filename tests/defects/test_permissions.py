@@ -41,7 +41,7 @@ async def test_22_denied_request_fails_at_once_and_names_its_subject(server: Con
         begun = time.monotonic()
         with pytest.raises(PermissionDenied) as denied:
             await me.requests.ask("Secret.Place", timeout_s=30)
-        assert time.monotonic() - begun < 1
+        assert time.monotonic() - begun < 5
         assert (denied.value.subject, denied.value.action) == ("Secret.Place", "publish")
         with pytest.raises(PermissionDenied):
             await me.jetstream.publish("Secret.Place", b"", timeout_s=30)
@@ -103,7 +103,7 @@ async def test_22_denied_inbox_fails_every_request_at_once(server: ConfiguredSer
             begun = time.monotonic()
             with pytest.raises(PermissionDenied) as denied:
                 await requests.ask("allowed.silent", timeout_s=30)
-            assert time.monotonic() - begun < 1
+            assert time.monotonic() - begun < 5
             assert denied.value.action == "subscribe"
 
 

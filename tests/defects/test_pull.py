@@ -10,7 +10,7 @@ from typing import Any
 
 import nats.errors
 import pytest
-from defect_kit import Ours, ours, stock
+from defect_kit import Ours, ours, settle, stock
 
 from roost.server import LocalServer
 from roost.transport import Message, Pump
@@ -132,7 +132,7 @@ async def test_16_room_that_grows_from_nothing_is_used_at_once(nats_url: str, na
         begun = time.monotonic()
         taking.pump.wake()
         await taking.until(1)
-        assert time.monotonic() - begun < 0.5
+        assert time.monotonic() - begun < 2
         taking.pump.stop()
 
 
@@ -268,7 +268,7 @@ async def test_16_stock_fetch_takes_a_deleted_consumer_for_a_timeout(nats_url: s
         await provision(me, stream)
         subscription = await client.jetstream().pull_subscribe_bind("C", stream)
         fetching = asyncio.create_task(subscription.fetch(1, timeout=0.5))
-        await client.flush()
+        await settle(client)
         await me.jetstream.call(f"CONSUMER.DELETE.{stream}.C")
         with pytest.raises(nats.errors.TimeoutError):
             await fetching

@@ -180,6 +180,24 @@ def children(pid: int) -> dict[int, str]:
     return found
 
 
+def server_of(pid: int) -> int:
+    """The process that listens where the agents below `pid` connect to."""
+    agent = next(child for child, command in children(pid).items() if "roost.demo.team" in command)
+    environment = dict(
+        one.split("=", 1) for one in Path(f"/proc/{agent}/environ").read_text().split("\0") if "=" in one
+    )
+    port = f":{int(environment['NATS_URL'].rpartition(':')[2]):04X}"
+    rows = [row.split() for row in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    listening = next(row[9] for row in rows if row[1].endswith(port) and row[3] == "0A")
+    for descriptor in Path("/proc").glob("[0-9]*/fd/*"):
+        try:
+            if os.readlink(descriptor) == f"socket:[{listening}]":
+                return int(descriptor.parts[2])
+        except OSError:
+            continue
+    raise AssertionError(f"nobody listens on port {port}")
+
+
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
 @pytest.mark.parametrize("victim", ["digester", "coordinator"])
 async def test_a_process_killed_in_the_middle_loses_and_doubles_nothing(victim: str, tmp_path: Path) -> None:
@@ -232,6 +250,28 @@ async def test_an_interrupted_demo_stops_its_team_and_says_so(tmp_path: Path) ->
     assert "interrupted" in errors.decode()
     assert "Traceback" not in errors.decode()
     assert not alive([pid for pid, command in below.items() if "roost" in command])
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
+async def test_a_demo_whose_server_dies_ends_and_says_why(tmp_path: Path) -> None:
+    root = tmp_path / "work"
+    root.mkdir()
+    for number in range(3000):
+        (root / f"f{number}.md").write_text("# T\n")
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(root), str(tmp_path / "out")),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    line = b"x"
+    while line and b"have ended" not in line:
+        line = await process.stdout.readline()
+    os.kill(server_of(process.pid), signal.SIGKILL)
+    _, errors = await process.communicate()
+    assert process.returncode == 1
+    assert "roost demo: the local server has ended" in errors.decode()
+    assert "Traceback" not in errors.decode()
 
 
 # --- the agents, in this process ---------------------------------------------------------------------

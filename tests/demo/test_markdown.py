@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.demo.markdown import anchors, find_headings, plain, slug, slugs, without_blocks, without_spans
@@ -45,6 +45,7 @@ def test_equal_headings_are_numbered_and_a_number_already_taken_is_passed_over()
     assert list(slugs(["a-1", "a-2", "a", "a"])) == ["a-1", "a-2", "a", "a-3"]
 
 
+@settings(deadline=None)
 @given(st.lists(st.text(alphabet="ab-1 _`*[]", max_size=6), max_size=12))
 def test_no_two_headings_share_an_anchor(texts: list[str]) -> None:
     found = list(slugs(texts))
@@ -52,6 +53,7 @@ def test_no_two_headings_share_an_anchor(texts: list[str]) -> None:
     assert len(set(found)) == len(found)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=80))
 def test_an_anchor_has_no_blanks_and_is_in_lower_case(text: str) -> None:
     found = slug(plain(text))
@@ -104,6 +106,7 @@ def test_list_items_keep_their_indented_paragraphs() -> None:
     assert "[a](b)" not in without_blocks("text\n\n    [a](b)\n")
 
 
+@settings(deadline=None)
 @given(st.text(alphabet="`~#->\n \\ab![]()", max_size=200))
 def test_blanking_moves_no_line(text: str) -> None:
     outside = without_blocks(text)

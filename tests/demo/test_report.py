@@ -57,9 +57,15 @@ def a_report(order: random.Random | None = None) -> AuditReport:
         ),
         LinkReport(path="gone.md", skipped="it was gone when it was read"),
     ]
+    dead = [
+        DeadTask(task="links", path="x.md", reason=EVIL, attempts=4),
+        DeadTask(task="digest", path="x.md", reason="no", attempts=1),
+        DeadTask(task="digest", path="w.md", reason="no", attempts=1),
+    ]
     if order is not None:
         order.shuffle(digests)
         order.shuffle(checked)
+        order.shuffle(dead)
     return build(
         folder=EVIL,
         began="2026-01-02T03:04:05Z",
@@ -67,7 +73,7 @@ def a_report(order: random.Random | None = None) -> AuditReport:
         link_reports=checked,
         skipped=[Skipped(path="y.png", reason="binary")],
         more_skipped=3,
-        dead=[DeadTask(task="links", path="x.md", reason=EVIL, attempts=4)],
+        dead=dead,
         histories=[
             history(0),
             history(1, tries=3),

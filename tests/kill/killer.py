@@ -205,5 +205,5 @@ class Arena:
                 process.kill()
                 await process.wait()
                 code = 1
-            if slot >= 0 and code:
+            if slot >= 0 and code not in (0, -signal.SIGTERM):  # the latter: it was only just being started
                 self.crashes.append(f"worker-{slot} did not stop in order: {code}")

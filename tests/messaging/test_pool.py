@@ -203,7 +203,7 @@ async def test_a_burst_as_wide_as_the_pool_needs_no_backlog() -> None:
     assert begun == list(range(8))
 
 
-async def test_a_value_that_cannot_be_compared_is_no_trouble() -> None:
+async def test_a_value_that_cannot_be_compared_is_no_trouble(caplog: pytest.LogCaptureFixture) -> None:
     class Odd:
         def __eq__(self, other: object) -> bool:
             raise ValueError("ambiguous, as arrays are")
@@ -223,6 +223,7 @@ async def test_a_value_that_cannot_be_compared_is_no_trouble() -> None:
         pool.put(number)
     await pool.close(10)
     assert seen == [0, 1, 2, 3, 4]
+    assert not caplog.records
 
 
 async def test_an_error_that_the_owner_let_through_is_logged(caplog: pytest.LogCaptureFixture) -> None:

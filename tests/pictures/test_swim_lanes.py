@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from tales import attempt, many, task, three
 
@@ -70,6 +70,7 @@ def test_times_that_no_calendar_bears_are_clamped() -> None:
     assert all(0 <= bar.span.start <= bar.span.end for lane in shown.lanes for bar in lane.bars)
 
 
+@settings(deadline=None)
 @given(spans)
 def test_packing_lets_nothing_touch_in_a_row(given_spans: list[Span]) -> None:
     rows = pack(given_spans, gap=0.5, least=1.0, limit=1000)
@@ -87,6 +88,7 @@ def test_packing_says_when_there_are_too_few_rows() -> None:
     assert pack([Span(0, 1)] * 3, gap=0, least=0, limit=3) == [0, 1, 2]
 
 
+@settings(deadline=None)
 @given(spans, st.integers(1, 50))
 def test_a_profile_holds_all_of_the_time_worked(given_spans: list[Span], columns: int) -> None:
     means = profile(given_spans, columns=columns, span_s=120.0)
@@ -94,6 +96,7 @@ def test_a_profile_holds_all_of_the_time_worked(given_spans: list[Span], columns
     assert abs(worked - sum(one.length for one in given_spans)) < 1e-6
 
 
+@settings(deadline=None)
 @given(spans)
 def test_peak_and_busy_agree_with_counting_by_hand(given_spans: list[Span]) -> None:
     edges = sorted({one.start for one in given_spans} | {one.end for one in given_spans})

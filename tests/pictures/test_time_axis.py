@@ -6,7 +6,7 @@ import itertools
 import math
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from roost.pictures._axis import duration, ticks
@@ -50,6 +50,7 @@ def test_ticks_stand_at_round_values(span_s: float, labels: list[str]) -> None:
     assert [tick.label for tick in ticks(span_s, at_most=5)] == labels
 
 
+@settings(deadline=None)
 @given(span_s=st.floats(1e-6, 1e11), at_most=st.integers(2, 20))
 def test_ticks_are_evenly_spaced_within_the_span_and_never_too_many(span_s: float, at_most: int) -> None:
     found = ticks(span_s, at_most=at_most)

@@ -182,6 +182,7 @@ def contrast(one: str, other: str) -> float:
     return (high + 0.05) / (low + 0.05)
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60), st.floats(20, 300))
 def test_a_shortened_name_fits_its_room(text: str, room: float) -> None:
     assert width(fit(text, room, 12), 12) <= room

@@ -17,6 +17,7 @@ from fleet import Ear, Job, Program, Report
 from roost import Bus, Done, Task
 from roost.errors import ConfigError
 from roost.runtime import run_agent
+from roost.runtime.lifeline import MARGIN_S
 from roost.server import LocalServer, ServerOptions
 
 
@@ -84,10 +85,12 @@ async def test_a_handler_that_takes_longer_is_handed_back_and_delivered_to_anoth
         async with running(ear, nats_url, namespace, agent, grace_s=0.2) as program:
             handle = await begun(bus, ear, task, Job(id="j", first_s=60))
             async with running(ear, nats_url, namespace, agent, name="w-2"):
+                began = asyncio.get_running_loop().time()
                 program.signal(signal.SIGTERM)
                 report = await handle.result(timeout_s=10)
                 assert (report.by, report.run) == ("w-2", 2)
                 assert await program.ends(timeout_s=10) == 0
+                assert asyncio.get_running_loop().time() - began < MARGIN_S  # not because it was forced
                 assert ("left behind at the end: thread" in program.text) == (agent == "thread_worker")
 
 

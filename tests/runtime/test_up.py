@@ -179,6 +179,21 @@ async def test_an_agent_that_was_ready_once_is_tried_again_even_if_it_is_the_onl
             assert await program.ends() == 0
 
 
+async def test_stopping_while_a_process_is_still_importing_its_module_or_resting_is_in_order(
+    nats_url: str, namespace: str, tmp_path: Path
+) -> None:
+    (tmp_path / "slow.py").write_text("import fleet, time\nfleet.tell('importing')\ntime.sleep(60)\n")
+    async with Ear() as ear:
+        ear.more["PYTHONPATH"] = f"{tmp_path}:{ear.env['PYTHONPATH']}"
+        agents = ("slow:agent", "fleet:worker", "--grace", "50")
+        async with up(ear, nats_url, namespace, *agents, ready=1) as program:
+            await ear.hear("importing")
+            os.kill(pids(program)[0], signal.SIGKILL)
+            await program.says("was killed by SIGKILL; it starts again in")
+            program.signal(signal.SIGTERM)
+            assert await program.ends(timeout_s=10) == 0
+
+
 async def test_a_hangup_of_the_terminal_stops_as_well(nats_url: str, namespace: str) -> None:
     async with Ear() as ear:
         async with up(ear, nats_url, namespace, "fleet:worker", ready=1) as program:

@@ -36,7 +36,7 @@ class Memory:
 
 
 class Consumer:
-    """One consumer. `send(pull, record, delivered, consumer_seq, pending)` makes a delivery."""
+    """One consumer. `send(consumer, pull, record, delivered)` makes a delivery."""
 
     def __init__(
         self,
@@ -44,7 +44,7 @@ class Consumer:
         stream: Stream,
         config: dict[str, Any],
         created: float,
-        send: Callable[[Pull, Stored, int, int, int], None],
+        send: Callable[[Consumer, Pull, Stored, int], None],
     ) -> None:
         self.name = name
         self.stream = stream
@@ -95,7 +95,7 @@ class Consumer:
             self.due[record.seq] = now + self.ack_wait_s
             self.serial += 1
             count = self.counts[record.seq] = self.counts.get(record.seq, 0) + 1
-            self._send(pull, record, count, self.serial, 0)
+            self._send(self, pull, record, count)
 
     def _take(self) -> Stored | None:
         while self.again:

@@ -86,8 +86,9 @@ class Pool(Generic[T]):
     def _ended(self, worker: asyncio.Task[None]) -> None:
         """A worker that ended early (a handler cancelled it, or changed its context) leaves its place to another."""
         self._workers.discard(worker)
-        if not worker.cancelled():
-            worker.exception()  # a KeyboardInterrupt, which has reached the loop already
+        error = None if worker.cancelled() else worker.exception()
+        if error is not None and not isinstance(error, KeyboardInterrupt):  # that one has reached the loop
+            log.error("a worker of %s failed; another takes its place", self._name, exc_info=error)
         if self._waiting:
             self._more()
 
@@ -98,8 +99,6 @@ class Pool(Generic[T]):
         while True:
             while self._waiting:
                 item = self._waiting.popleft()
-                if self._waiting:
-                    self._more()
                 self._busy += 1
                 try:
                     await self._handle(item)

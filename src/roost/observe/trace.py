@@ -28,7 +28,8 @@ class Trace:
 
     @classmethod
     def new(cls) -> Trace:
-        return cls(f"{_source.getrandbits(128):032x}", f"{_source.getrandbits(64):016x}")
+        digits = _source.randbytes(24).hex()
+        return cls(digits[:32], digits[32:])
 
     @classmethod
     def parse(cls, header: str | None) -> Trace:

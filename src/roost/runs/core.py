@@ -11,11 +11,10 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, NoReturn, TypeVar
+from typing import NoReturn, TypeVar
 
 from roost.errors import ConfigError, HistoryMismatch, InvalidMessage, JetStreamError, RoostError, StoreFull
 from roost.observe import Trace
-from roost.runs.arrivals import Arrivals
 from roost.runs.epoch import SILENCE, TRANSIENT, UNSENT, Fence, Fenced, pause, take_over
 from roost.runs.feed import Feed
 from roost.runs.newest import newest_under
@@ -41,7 +40,14 @@ class Core:
     """One execution of a workflow."""
 
     def __init__(
-        self, log: Log, delivery: Delivery, *, instance: str, trace: Trace, slots: Slots, on_rest: Callable[[], None]
+        self,
+        log: Log,
+        delivery: Delivery,
+        *,
+        instance: str,
+        trace: Trace,
+        slots: Slots,
+        on_rest: Callable[[], None],
     ) -> None:
         self.log = log
         self.ref = delivery.ref
@@ -77,6 +83,11 @@ class Core:
         self._signing: asyncio.Task[None] | None = None
 
     @property
+    def begun(self) -> bool:
+        """Whether this execution has taken over its run."""
+        return hasattr(self, "fence")
+
+    @property
     def fresh(self) -> bool:
         """Whether nobody coordinated this run before."""
         return self.fence.before == 0
@@ -85,7 +96,16 @@ class Core:
         """Take over the run and read what is on record. Raises Ended, and the errors of reads and writes."""
         self.fence = await take_over(self.log, self.subjects, self.ref, by=self.instance)
         # What is there already is looked up by whoever meets it; fan-outs rewind to where they began.
-        self.ends = self._feed("end", self.fence.seq, self._take_end, lambda: bool(self._waits or self.hungry))
+        self.ends = Feed(
+            self.log,
+            self.subjects.all_of("end"),
+            self.subjects.live("end"),
+            start=self.fence.seq,
+            take=self._take_end,
+            wanted=lambda: bool(self._waits or self.hungry),
+            on_idle=self._now_idle,
+            on_failure=self.halt,
+        )
         if self.fresh:
             return
         found = set()
@@ -127,18 +147,6 @@ class Core:
             self._holds = False
             self._slots.give()
 
-    def _feed(self, kind: str, start: int, take: Callable[[Record], None], wanted: Callable[[], bool]) -> Feed:
-        return Feed(
-            self.log,
-            self.subjects.all_of(kind),
-            self.subjects.live(kind),
-            start=start,
-            take=take,
-            wanted=wanted,
-            on_idle=self._now_idle,
-            on_failure=self.halt,
-        )
-
     # Names --------------------------------------------------------------------------------------
 
     async def meet(self, name: str, kind: Kind, contract: str) -> str:
@@ -179,7 +187,9 @@ class Core:
 
     def unmet(self) -> list[str]:
         """Operations on record that this execution has not asked for."""
-        return sorted({step["op"] for token, step in self.steps.items() if token.partition(":")[0] not in self._met})
+        return sorted(
+            {step["op"] for token, step in self.steps.items() if token.partition(":")[0] not in self._met}
+        )
 
     async def mismatch(self, name: str, asked: str, recorded: str) -> NoReturn:
         """The code and the record disagree: halt, and never guess."""

@@ -19,7 +19,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
 
-from roost.errors import Disconnected, JetStreamError, NoResponders, NotConnected, RequestTimeout, StreamMissing
+from roost.errors import (
+    Disconnected,
+    JetStreamError,
+    NoResponders,
+    NotConnected,
+    RequestTimeout,
+    StreamMissing,
+)
 from roost.runs.newest import newest_under
 from roost.runs.records import EpochRecord, RunSubjects, StateRecord, decode_state, encode
 from roost.tasks.batch import Pairs, Write, commit, guarded
@@ -214,7 +221,12 @@ async def _deaths(log: Log, subjects: RunSubjects, there: Record | None) -> int:
     """How many executions in a row, the last included, came to nothing: they left no record behind."""
     if there is None:
         return 0
-    for pattern in (subjects.all_of("step"), subjects.all_of("task"), subjects.all_of("note"), subjects.state):
+    for pattern in (
+        subjects.all_of("step"),
+        subjects.all_of("task"),
+        subjects.all_of("note"),
+        subjects.state,
+    ):
         newest = await newest_under(log, pattern)
         if newest is not None and newest.seq > there.seq:
             return 0

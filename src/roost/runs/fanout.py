@@ -9,31 +9,44 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
+from roost._text import quoted
 from roost.codec import canonical_equal
 from roost.errors import ConfigError, InvalidMessage, JetStreamError
-from roost.runs.core import Core
+from roost.runs.arrivals import Arrivals
+from roost.runs.core import RECORD_BYTES, Core
+from roost.runs.functions import outcome_codec
 from roost.runs.records import StepRecord, chunk_token, encode
+from roost.runs.source import Source, SourceEnded
 from roost.subjects import key_token
 from roost.tasks.batch import Write, create_once
 from roost.tasks.log import Record
-from roost.tasks.outcome import Outcome, decode_outcome, placed
-from roost.tasks.records import Ref, end_codec
+from roost.tasks.outcome import Cancelled, Outcome, decode_outcome, placed
+from roost.tasks.records import Ref
 from roost.transport.jetstream import WRONG_LAST_SEQUENCE
 
 AHEAD = 1000
 """Items that may be submitted and not yet read."""
 PART = 200
 """Items of one commit at most: a larger one holds up other writers for longer (26 ms at 1,000)."""
-SOON_S = 0.005
-"""An asynchronous source that has no item for so long ends the part, so that what is there gets going."""
+PART_BYTES = 1024 * 1024
+"""Of one commit, but for its first item: what is sent beyond the client's buffer would break off the commit."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Item:
+    value: Any
+    id: str
+    key: str
+    index: int
+    write: Write
 
 
 class Fanout:
-    """One ``run.map(...)``."""
+    """One ``run.map(...)``: its block, and the outcomes in it."""
 
     def __init__(
         self,
@@ -47,226 +60,279 @@ class Fanout:
         ordered: bool,
     ) -> None:
         if type(ahead) is not int or ahead < 1:
-            raise ConfigError(f"map {name}: ahead = {ahead!r}: must be an int >= 1")
+            raise ConfigError(f"map {name}: ahead = {quoted(ahead)}: must be an int >= 1")
         self._core = core
         self._contract = contract
-        self._source = _Source(items)
+        self._source = Source(items)
         self._key = key
         self._name = name
         self._ahead = ahead
         self._ordered = ordered
         self._token = ""
-        self._prefix = ""
-        self._planned: dict[str, tuple[str, int]] = {}  # id -> key and index, until its outcome is read
-        self._count = 0
-        self._read = 0
+        self._stream = ("", "")
+        self._codec: Any = None
+        self._planned: dict[str, tuple[str, int]] = {}  # id -> key and index, until its outcome is taken
+        self._cancelled: set[str] = set()  # ids whose tasks are gone, so that nothing refuses a second one
+        self._number = 0  # of the part to be planned next
+        self._count = 0  # items planned
+        self._read = 0  # outcomes handed out
         self._complete = False
-        self._stuck = False
-        """Whether nothing more will be planned before an outcome is read."""
-        self._keys: set[int] = set()  # hashes of the ids so far
-        self._arrived: deque[Record] = deque()
+        self._behind = (
+            False  # an outcome has come whose item is on record and not planned by this execution yet
+        )
+        self._arrivals = Arrivals()
         self._waiting: dict[int, Outcome[Any]] = {}  # outcomes that came before their turn
         self._news = asyncio.Event()
         self._room = asyncio.Event()
         self._producer: asyncio.Task[None] | None = None
-        self._codec: Any = None
+        self._closed = False
+        self._told = False  # of the producer's failure
 
     async def __aenter__(self) -> AsyncIterator[Outcome[Any]]:
-        core = self._core
-        await core.alive()
-        self._token = core.meet(self._name, "map", self._contract.name)
-        await core.alive()
-        self._codec = end_codec(self._contract.output, self._contract.limits)
-        self._prefix = core.log.subjects.end(Ref(core.run, self._contract.name, f"{self._token}:"))
-        self._arrived.extend(core.claim_early(self._prefix))
-        core.streams[self._prefix] = self._take
+        core, contract = self._core, self._contract
+        self._token = await core.meet(self._name, "map", contract.name)
+        self._codec = outcome_codec(contract)
+        self._stream = (contract.name, self._token)
+        core.streams[self._stream] = self._take
+        if self._token in core.places:
+            core.ends.rewind(core.places[self._token])
         self._producer = asyncio.get_running_loop().create_task(self._produce(), name="roost-fan-out")
-        return self._outcomes()
+        return self
 
     async def __aexit__(self, *exc_info: object) -> None:
         core = self._core
-        core.streams.pop(self._prefix, None)
-        core.hungry.discard(self._prefix)
+        self._closed = True
+        self._news.set()
+        core.streams.pop(self._stream, None)
+        core.hungry.discard(self._token)
         if self._producer is not None:
             self._producer.cancel()
             await asyncio.gather(self._producer, return_exceptions=True)
+            error = self._producer.exception() if not self._producer.cancelled() else None
+            if error is not None and not self._told:
+                core.log.journal.record("fan_out_failed", subject=f"{core.run} {self._name}", error=error)
         await self._source.close()
 
     # Submitting ---------------------------------------------------------------------------------
 
     async def _produce(self) -> None:
         try:
-            number = 0
             while not self._complete:
                 await self._wait_for_room()
-                await self._part(number)
-                number += 1
+                await self._part()
                 self._news.set()
-        except asyncio.CancelledError:
-            raise
-        except BaseException:
+                await asyncio.sleep(0)  # parts on record need no server: others get their turn
+        except SystemExit as error:  # it would end the loop
+            raise SourceEnded(f"the items or their key called sys.exit({error.code!r})") from error
+        finally:
             self._news.set()
-            raise
+
+    def _on_record(self) -> StepRecord | None:
+        """The plan of the next part, if an earlier execution has stored it."""
+        return self._core.steps.get(chunk_token(self._token, self._number))
 
     async def _wait_for_room(self) -> None:
         while self._count - self._read >= self._ahead:
-            self._stuck = True
-            self._news.set()
+            if self._behind and self._on_record() is not None:
+                return  # its tasks are there already, and an outcome among them is next
             self._room.clear()
             await self._room.wait()
-        self._stuck = False
 
-    async def _part(self, number: int) -> None:
-        core = self._core
-        token = chunk_token(self._token, number)
-        planned = core.steps.get(token)
-        if planned is not None and (planned["kind"] != "map" or planned["contract"] != self._contract.name):
-            core.mismatch(
-                self._name, f"map {self._contract.name}", f"{planned['kind']} {planned['contract']}"
-            )
-            await core.never()
-        room = min(PART, self._ahead - (self._count - self._read))
-        wanted = planned.get("count", 0) if planned is not None else room
-        items = await self._source.take(wanted, patient=planned is not None)
-        writes, known, hashed = self._tasks(items)
-        last = self._source.done
+    async def _part(self) -> None:
+        token = chunk_token(self._token, self._number)
+        planned = self._on_record()
         if planned is not None:
-            if planned["input"] != hashed or len(items) != wanted:
-                core.mismatch(self._name, "other items", f"{wanted} items in part {number} with another hash")
-                await core.never()
-            if planned.get("last"):
-                last = True
-        self._planned.update(known)
-        if planned is None:
-            record: StepRecord = {
-                "kind": "map",
-                "op": self._name,
-                "contract": self._contract.name,
-                "input": hashed,
-                "by": core.instance,
-                "at": round(core.log.now_s(), 6),
-                "chunk": number,
-                "count": len(items),
-                "last": last,
-            }
-            await self._store(writes, token, record)
-        self._count += len(items)
-        self._complete = self._stuck = last
+            await self._replay(planned)
+            del self._core.steps[token]
+        else:
+            await self._plan(token)
+        self._number += 1
 
-    def _tasks(self, items: list[Any]) -> tuple[list[Write], dict[str, tuple[str, int]], str]:
-        """The records of some items, who they are, and a hash of them all."""
-        core, contract = self._core, self._contract
-        writes = []
-        known: dict[str, tuple[str, int]] = {}
-        hashed = hashlib.sha256()
-        for at, item in enumerate(items):
-            index = self._count + at
-            key = self._key(item) if self._key is not None else str(index)
-            ref = Ref(core.run, contract.name, f"{self._token}:{key_token(key)}")
-            if hash(ref.id) in self._keys:
-                raise ConfigError(
-                    f"map {self._name}: two items have the key {key!r}; nothing of this part was submitted. "
-                    "Give each item a key of its own."
-                )
-            subject = core.log.subjects.task(ref)
-            data = contract.input_codec.encode(item, subject=subject)
-            writes.append(Write(subject, data, create_once(core.trace.header)))
-            known[ref.id] = (key, index)
-            self._keys.add(hash(ref.id))
-            hashed.update(f"{ref.id}:{len(data)}:".encode())
-            hashed.update(data)
-        return writes, known, hashed.hexdigest()[:32]
+    async def _replay(self, planned: StepRecord) -> None:
+        """A part that an earlier execution has stored: the items must be the same."""
+        wanted = planned.get("count", 0)
+        values = await self._source.take(wanted, patient=True)
+        items = self._items(values)
+        what = f"part {self._number} of {wanted} items"
+        if len(items) < wanted:
+            await self._core.mismatch(self._name, f"{len(items)} items there", what)
+        if _digest(items) != planned["input"]:
+            await self._compare(items)
+        if planned.get("last") and not await self._source.over():
+            await self._core.mismatch(self._name, "more items", f"{what}, which is the last")
+        self._planned.update({item.id: (item.key, item.index) for item in items})
+        self._count += wanted
+        self._behind = False
+        self._complete = bool(planned.get("last"))
 
-    async def _store(self, writes: list[Write], token: str, record: StepRecord) -> None:
-        """Commit the tasks of a part and its plan as one."""
+    async def _plan(self, token: str) -> None:
+        """Submit the next items, and that they are, in one commit."""
         core = self._core
-        subject = core.subjects.step(token)
-        while True:
-            plan = Write(subject, encode(record), core.fence.guard)
-            try:
-                await core.commit([*writes, plan], stored=subject)
-                return
-            except JetStreamError as error:
-                if error.err_code != WRONG_LAST_SEQUENCE:
-                    raise
-                writes = await self._missing(writes)
+        values = await self._source.take(
+            min(PART, max(1, self._ahead - (self._count - self._read))), patient=False
+        )
+        items = self._items(values)
+        items, rest = _cut(items)
+        self._source.put_back([item.value for item in rest])
+        self._refuse_equal_keys(items)
+        await core.make_room(sum(len(item.write.data) + RECORD_BYTES for item in items))
+        last = self._source.done
+        record: StepRecord = {
+            "kind": "map",
+            "op": self._name,
+            "contract": self._contract.name,
+            "input": _digest(items),
+            "by": core.instance,
+            "at": round(core.log.now_s(), 6),
+            "chunk": self._number,
+            "count": len(items),
+            "last": last,
+        }
+        self._planned.update({item.id: (item.key, item.index) for item in items})  # outcomes may be quick
+        try:
+            await core.commit([item.write for item in items], core.subjects.step(token), encode(record))
+        except JetStreamError as error:
+            if error.err_code == WRONG_LAST_SEQUENCE:
+                raise await self._taken(items) from error
+            raise
+        self._count += len(items)
+        self._complete = last
 
-    async def _missing(self, writes: list[Write]) -> list[Write]:
-        """Those tasks of a part that are not there. One that is, from an earlier life of this run, must be equal."""
-        there = await self._core.log.newest([write.subject for write in writes])
-        missing = []
-        for write in writes:
-            record = there.get(write.subject)
-            if record is None:
-                missing.append(write)
-            elif record.data != write.data and not canonical_equal(record.data, write.data):
-                self._core.mismatch(self._name, "another item", f"{record.subject} with another input")
-                await self._core.never()
-        return missing
+    def _items(self, values: list[Any]) -> list[_Item]:
+        """The next items as records to be stored. Raises InvalidMessage, UnsafeToken, and what `key` raises."""
+        core, contract = self._core, self._contract
+        header = create_once(core.trace.header)
+        items = []
+        for index, value in enumerate(values, self._count):
+            key = self._key(value) if self._key is not None else str(index)
+            id = f"{self._token}:{key_token(key)}"
+            subject = core.log.subjects.task(Ref(core.run, contract.name, id))
+            data = contract.input_codec.encode(value, subject=subject)
+            items.append(_Item(value, id, key, index, Write(subject, data, header)))
+        return items
+
+    def _refuse_equal_keys(self, items: list[_Item]) -> None:
+        seen: set[str] = set()
+        for item in items:
+            if item.id in seen or item.id in self._planned or item.id in self._cancelled:
+                raise self._ambiguous(item)
+            seen.add(item.id)
+
+    async def _taken(self, items: list[_Item]) -> ConfigError:
+        """Why the server has refused to create these tasks: one is there, and no plan of this run has it."""
+        core = self._core
+        there = await core.read(lambda: core.log.newest([item.write.subject for item in items]))
+        first = next((item for item in items if item.write.subject in there), items[0])
+        return self._ambiguous(first)
+
+    def _ambiguous(self, item: _Item) -> ConfigError:
+        return ConfigError(
+            f"map {self._name}: item {item.index} has the key {quoted(item.key)}, which another item has; nothing of "
+            "its part was submitted. Give each item a key of its own."
+        )
+
+    async def _compare(self, items: list[_Item]) -> None:
+        """Items whose bytes differ from those on record may still be equal: a set has no order."""
+        core = self._core
+        subjects = [item.write.subject for item in items]
+        there = await core.read(lambda: core.log.newest(subjects))
+        ends = [core.log.subjects.end(Ref(core.run, self._contract.name, item.id)) for item in items]
+        gone = [end for end, subject in zip(ends, subjects, strict=True) if subject not in there]
+        cancelled = await core.read(lambda: core.log.newest(gone)) if gone else {}
+        for item, end in zip(items, ends, strict=True):
+            record = there.get(item.write.subject)
+            if record is None and end not in cancelled:
+                await core.mismatch(
+                    self._name, f"an item with the key {quoted(item.key)}", "none with this key"
+                )
+            if record is not None and not same_input(
+                self._contract, record.data, item.write.data, item.value
+            ):
+                await core.mismatch(
+                    self._name,
+                    f"another input for the key {quoted(item.key)}",
+                    f"the one in {record.subject}",
+                )
 
     # Reading ------------------------------------------------------------------------------------
 
     def _take(self, record: Record) -> None:
-        self._arrived.append(record)
-        if len(self._arrived) >= PART:
-            self._core.hungry.discard(self._prefix)
-        self._news.set()
+        if self._arrivals.offer(record):
+            self._news.set()
+        if not self._arrivals.few:
+            self._core.hungry.discard(self._token)
 
-    async def _outcomes(self) -> AsyncIterator[Outcome[Any]]:
+    def __aiter__(self) -> AsyncIterator[Outcome[Any]]:
+        return self
+
+    async def __anext__(self) -> Outcome[Any]:
         while True:
+            await self._core.alive()
+            if self._closed:
+                raise ConfigError(f"map {self._name}: its outcomes can be read inside of its block only")
             outcome = await self._next()
-            if outcome is None:
-                return
-            self._read += 1
-            self._room.set()
-            yield outcome
+            if outcome is not None:
+                self._read += 1
+                self._room.set()
+                return outcome
+            producer = self._producer
+            if producer is not None and producer.done() and not self._complete:
+                self._told = True
+                if producer.cancelled():
+                    raise SourceEnded(
+                        "the items or their key raised CancelledError although nobody cancelled them"
+                    )
+                raise producer.exception() or AssertionError("a fan-out stopped planning before its end")
+            if self._complete and self._read == self._count:
+                raise StopAsyncIteration
+            await self._wait()
 
     async def _next(self) -> Outcome[Any] | None:
+        """The next outcome, None if it is not there."""
         while True:
             if self._ordered and self._read in self._waiting:
                 return self._waiting.pop(self._read)
-            found = self._known()
-            if found is not None:
-                outcome = await self._decode(found)
-                if not self._ordered or outcome.index == self._read:
-                    return outcome
-                self._waiting[outcome.index] = outcome
-                continue
-            if self._producer is not None and self._producer.done() and not self._producer.cancelled():
-                error = self._producer.exception()
-                if error is not None:
-                    raise error
-            if self._complete and self._read == self._count:
+            record = self._known()
+            if record is None:
                 return None
-            await self._wait()
-
-    async def _wait(self) -> None:
-        """Wait until an outcome, a part or a failure is there. Hungry, so the feed goes on reading."""
-        core = self._core
-        self._news.clear()
-        core.hungry.add(self._prefix)
-        core.ends.wake()
-        core.resting(1)
-        try:
-            await self._news.wait()
-        finally:
-            core.resting(-1)
-            if self._arrived:
-                core.hungry.discard(self._prefix)
+            outcome = await self._decode(record)
+            if not self._ordered or outcome.index == self._read:
+                return outcome
+            self._waiting[outcome.index] = outcome
 
     def _known(self) -> Record | None:
-        """The oldest outcome, once this execution has planned its item: so that they repeat in log order.
-
-        A resumed execution may read outcomes before it has planned that far, and then waits. Only when it
-        cannot plan further (its look-ahead has become smaller) does it pass over the oldest.
-        """
-        for at, record in enumerate(self._arrived):
-            if record.subject.rsplit(".", 1)[1] in self._planned:
-                del self._arrived[at]
-                return record
-            if not self._stuck:
+        """The oldest outcome, once this execution has planned its item: so that they repeat in log order."""
+        records = self._arrivals.records
+        while records:
+            if records[0].subject.rsplit(".", 1)[1] in self._planned:
+                return records.popleft()
+            if self._on_record() is not None:
+                self._behind = True
+                self._room.set()
                 return None
+            stranger = records.popleft()
+            self._core.log.journal.record(
+                "foreign_record", subject=stranger.subject, reason="an outcome of no item of this fan-out"
+            )
         return None
+
+    async def _wait(self) -> None:
+        """Wait until an outcome, a part or a failure is there."""
+        core = self._core
+        self._news.clear()
+        core.wait_begins()
+        try:
+            if not self._arrivals.records:  # else the next one waits for its item to be planned
+                missed = self._arrivals.resume()
+                if missed:
+                    core.ends.rewind(missed)
+                core.hungry.add(self._token)
+                core.ends.wake()
+            await self._news.wait()
+        finally:
+            core.wait_ends()
+            if self._arrivals.records:
+                core.hungry.discard(self._token)
 
     async def _decode(self, record: Record) -> Outcome[Any]:
         core = self._core
@@ -276,60 +342,41 @@ class Fanout:
         try:
             outcome = decode_outcome(record, Ref(core.run, self._contract.name, id), key, self._codec)
         except InvalidMessage as error:
-            core.mismatch(
+            await core.mismatch(
                 f"{self._name}[{key}]",
                 "an output of another type",
                 f"one of which {error.field} {error.reason}",
             )
-            await core.never()
+        if isinstance(outcome, Cancelled):
+            self._cancelled.add(id)
         return placed(outcome, index)
 
 
-class _Source:
-    """The items, from an iterable of either kind, taken when asked for."""
-
-    def __init__(self, items: Iterable[Any] | AsyncIterable[Any]) -> None:
-        self._sync = iter(items) if isinstance(items, Iterable) else None
-        self._async = None if isinstance(items, Iterable) else aiter(items)
-        self._next: asyncio.Future[Any] | None = None
-        self._peeked: Any = _END
-        self.done = False
-
-    async def close(self) -> None:
-        """Stop asking for the next item."""
-        if self._next is not None:
-            self._next.cancel()
-            await asyncio.gather(self._next, return_exceptions=True)
-
-    async def take(self, count: int, *, patient: bool) -> list[Any]:
-        """Up to `count` items; fewer at the end, or when a source that is not waited for has none soon."""
-        taken: list[Any] = []
-        if self._sync is not None:
-            if self._peeked is not _END:
-                taken.append(self._peeked)
-            for item in self._sync:
-                if len(taken) >= count:
-                    self._peeked = item
-                    return taken
-                taken.append(item)
-            self._peeked = _END
-            self.done = True
-            return taken
-        while len(taken) < count and not self.done:
-            if self._next is None:
-                self._next = asyncio.ensure_future(self._advance())
-            ready, _ = await asyncio.wait([self._next], timeout=None if patient or not taken else SOON_S)
-            if not ready:
-                return taken
-            item, self._next = self._next.result(), None
-            if item is _END:
-                self.done = True
-            else:
-                taken.append(item)
-        return taken
-
-    async def _advance(self) -> Any:
-        return await anext(self._async, _END) if self._async is not None else _END
+def same_input(contract: Any, recorded: bytes, data: bytes, value: Any) -> bool:
+    """Whether what is on record is what is asked for now, in whatever order its sets were written."""
+    if recorded == data or canonical_equal(recorded, data):
+        return True
+    try:
+        return bool(contract.input_codec.decode(recorded, subject="") == value)
+    except (InvalidMessage, TypeError, ValueError):
+        return False
 
 
-_END = object()
+def _digest(items: list[_Item]) -> str:
+    """A hash of items, their keys included."""
+    hashed = hashlib.sha256()
+    for item in items:
+        data = item.write.data
+        hashed.update(f"{item.id}:{len(data)}:".encode())
+        hashed.update(data)
+    return hashed.hexdigest()[:32]
+
+
+def _cut(items: list[_Item]) -> tuple[list[_Item], list[_Item]]:
+    """As many items as one commit should have, and the others."""
+    size = 0
+    for at, item in enumerate(items):
+        size += len(item.write.data) + RECORD_BYTES
+        if at and size > PART_BYTES:
+            return items[:at], items[at:]
+    return items, []

@@ -47,17 +47,24 @@ class StepRecord(TypedDict):
 
 
 class EpochRecord(TypedDict):
-    """A takeover. `task` is the workflow's own task; its end is this run's outcome."""
+    """A takeover. `task` is the workflow's own task; its end is this run's outcome.
+
+    One execution has one `token`. Two records with the same one are a takeover and its repetition, made to be
+    certain of a write whose answer was lost.
+    """
 
     token: str
     by: str
     at: float
     workflow: str
     task: str
+    deaths: NotRequired[int]  # executions in a row before this one that died and left no record
 
 
 class StateRecord(TypedDict):
-    status: Literal["parked", "cancelling", "done", "dead", "cancelled"]
+    """`waiting` is only written where several executions had died before one came so far."""
+
+    status: Literal["parked", "cancelling", "waiting", "done", "dead", "cancelled"]
     at: float
     by: str
     reason: str
@@ -100,6 +107,10 @@ class RunSubjects:
     def step(self, op: str) -> str:
         return f"{self._prefix}step.{op}"
 
+    def called(self, op: str) -> str:
+        """The task of a call and its outcome, whatever its contract."""
+        return f"{self._prefix}*.*.{op}"
+
     def signal(self, name: str) -> str:
         return f"{self._prefix}signal.{name}"
 
@@ -108,6 +119,9 @@ class RunSubjects:
 
     def live(self, kind: str) -> str:
         return f"{self._live}{kind}.>"
+
+    def live_signal(self, name: str) -> str:
+        return f"{self._live}signal.{name}"
 
 
 def op_token(name: str) -> str:

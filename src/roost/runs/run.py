@@ -11,17 +11,18 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from pydantic_core import to_json
 from typing_extensions import TypeVar as DefaultTypeVar
 
-from roost.codec import Codec, Limits, canonical_equal
+from roost.codec import Codec
 from roost.contracts import Signal, Task, Workflow
 from roost.errors import InvalidMessage, RequestTimeout
-from roost.runs.core import Core
-from roost.runs.fanout import AHEAD, Fanout
+from roost.runs.core import Awaited, Core
+from roost.runs.fanout import AHEAD, Fanout, same_input
+from roost.runs.functions import call, codec_of, encoded, outcome_codec, returned_type
 from roost.runs.inputs import input_digest
+from roost.runs.newest import newest_under
 from roost.runs.records import StepRecord
-from roost.tasks.batch import Write, guarded
-from roost.tasks.once import result_type
+from roost.tasks.log import Record
 from roost.tasks.outcome import Outcome, decode_outcome, value_of
-from roost.tasks.records import Ref, end_codec
+from roost.tasks.records import Ref
 
 I = TypeVar("I")
 O = TypeVar("O")
@@ -30,8 +31,6 @@ R = TypeVar("R")
 P = ParamSpec("P")
 D = DefaultTypeVar("D", default=None)
 
-VALUE_LIMITS = Limits(max_bytes=256 * 1024)
-
 
 class Run(Generic[D]):
     """One execution of a workflow.
@@ -39,7 +38,11 @@ class Run(Generic[D]):
     Each operation has a name, its contract's or function's unless ``name=`` says another, and is on record
     under it: after a crash the function runs from its start again and each operation on record returns
     what is recorded. So between operations a workflow may compute, but not ask the clock, the dice or the
-    world: `now`, `random` and `step` do that.
+    world: `now`, `random` and `step` do that. (`asyncio.timeout` asks the clock: give the task or the wait
+    a limit of its own instead.)
+
+    A run that may not go on here, because another coordinator has taken it over or its code does not fit the
+    record, is cancelled: each operation raises CancelledError from then on.
     """
 
     __slots__ = ("_core", "_dice", "deps")
@@ -58,7 +61,10 @@ class Run(Generic[D]):
         return self._core.run
 
     def now(self) -> float:
-        """Seconds since 1970, server time, of the newest record this execution has used: the same on every resume."""
+        """Seconds since 1970, server time, of the newest record that this execution has used.
+
+        It repeats on resume, except between operations that run side by side: there ask in a step.
+        """
         return self._core.seen_s
 
     def random(self) -> float:
@@ -68,36 +74,34 @@ class Run(Generic[D]):
     async def step(self, name: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         """The result of ``fn(*args, **kwargs)``: called until it has once returned, then read from the record.
 
-        The result is decoded by the function's return annotation, the first time as well. What the
-        function raises is raised here and leaves no record. A kill between effect and record repeats the
-        call. Raises ConfigError for an ambiguous name, InvalidMessage for a result that is no JSON or
-        larger than 256 KiB.
+        The result is decoded by the function's return annotation, the first time as well; without one it is
+        what its JSON is read as. What the function raises is raised here and leaves no record. A kill between
+        effect and record repeats the call. A sync function runs on a thread. Raises ConfigError for an
+        ambiguous name and a type that has no JSON, before anything is called; InvalidMessage for a result
+        that is no JSON or larger than 256 KiB.
         """
         core = self._core
-        await core.alive()
-        token = core.meet(name, "step", "")
-        await core.alive()
+        codec = codec_of(returned_type(fn))
+        token = await core.meet(name, "step", "")
         given = input_digest(args, kwargs)
-        codec: Codec[Any] = Codec(result_type(fn), limits=VALUE_LIMITS)
         subject = core.subjects.step(token)
-        there = core.steps.get(token)
+        there = core.steps.pop(token, None)
         if there is not None:
             if there["input"] != given:
-                core.mismatch(name, "another input", "an input with another hash")
-                await core.never()
+                await core.mismatch(name, "another input", "an input with another hash")
             core.saw(there)
             recorded: R = await self._recorded(name, codec, there.get("value"), subject)
             return recorded
-        started = core.log.now_s()
-        core.working(1)
         try:
-            result = await fn(*args, **kwargs)
-            value = codec.encode(result, subject=subject)
+            await core.work()
+            started = core.log.now_s()
+            try:
+                value = encoded(codec, await call(fn, args, kwargs), subject=subject)
+            finally:
+                core.worked()
         except BaseException:
             core.unmeet(token)
             raise
-        finally:
-            core.working(-1)
         record: StepRecord = {
             "kind": "step",
             "op": name,
@@ -116,10 +120,8 @@ class Run(Generic[D]):
         try:
             return codec.decode(to_json(value), subject=subject)
         except InvalidMessage as error:
-            self._core.mismatch(
-                name, "a result of another type", f"one of which {error.field} {error.reason}"
-            )
-            await self._core.never()
+            reason = f"one of which {error.field} {error.reason}"
+            await self._core.mismatch(name, "a result of another type", reason)
 
     async def call(self, contract: Task[I, O] | Workflow[I, O], value: I, *, name: str | None = None) -> O:
         """Submit a task, or start a workflow below this one, and return its value.
@@ -127,32 +129,45 @@ class Run(Generic[D]):
         Raises TaskDead or TaskCancelled when it has none; InvalidMessage; ConfigError for an ambiguous name.
         """
         core = self._core
-        await core.alive()
         op = name if name is not None else contract.name
-        token = core.meet(op, "call", contract.name)
-        await core.alive()
-        ref = Ref(core.run, contract.name, token)
+        ref = Ref(core.run, contract.name, await core.meet(op, "call", contract.name))
         subject = core.log.subjects.task(ref)
         data = contract.input_codec.encode(value, subject=subject)
-        if token in core.calls:
-            there = await core.log.last(subject, leader=True)
-            if there is not None and there.data != data and not canonical_equal(there.data, data):
-                core.mismatch(op, "another input", "an input with another hash")
-                await core.never()
-        else:
-            headers = guarded(core.subjects.epoch, core.fence.seq, core.trace.header)
-            await core.commit([Write(subject, data, headers)], stored=subject)
-        return value_of(await self._outcome(contract, ref, op), ref)
-
-    async def _outcome(self, contract: Task[I, O] | Workflow[I, O], ref: Ref, name: str) -> Outcome[O]:
-        record = await self._core.end(ref)
+        awaited = core.expect(ref)
         try:
-            return decode_outcome(record, ref, name, end_codec(contract.output, contract.limits))
+            there = None if core.fresh else await core.called(ref.id)
+            if there is None:
+                await core.make_room(len(data))
+                await core.commit([], subject, data, trace=core.trace.header)
+            elif there[0] != contract.name:
+                await core.mismatch(op, f"call {contract.name}", f"call {there[0]}")
+            else:
+                await self._recall(contract, op, ref, there[1], data, value, awaited)
+            record = await awaited.record()
+        finally:
+            awaited.over()
+        try:
+            outcome: Outcome[O] = decode_outcome(record, ref, op, outcome_codec(contract))
         except InvalidMessage as error:
-            self._core.mismatch(
-                name, "an output of another type", f"one of which {error.field} {error.reason}"
-            )
-            await self._core.never()
+            reason = f"one of which {error.field} {error.reason}"
+            await core.mismatch(op, "an output of another type", reason)
+        return value_of(outcome, ref)
+
+    async def _recall(
+        self, contract: Any, op: str, ref: Ref, newest: Record, data: bytes, value: Any, awaited: Awaited
+    ) -> None:
+        """A call that is on record, with `newest` of what is known of it: its input must be the same."""
+        core = self._core
+        subject = core.log.subjects.task(ref)
+        task: Record | None = newest
+        if newest.subject != subject:
+            end = await core.read(lambda: newest_under(core.log, core.log.subjects.end(ref)))
+            if end is not None:
+                awaited.found(end)
+            task = await core.read(lambda: core.log.last(subject, leader=True))
+        # The task of a cancelled call is gone.
+        if task is not None and not same_input(contract, task.data, data, value):
+            await core.mismatch(op, "another input", f"the one in {subject}")
 
     def map(
         self,
@@ -185,66 +200,75 @@ class Run(Generic[D]):
         does not fit is counted and passed over.
         """
         core = self._core
-        await core.alive()
         op = name if name is not None else signal.name
-        token = core.meet(op, "signal", signal.name)
-        await core.alive()
+        token = await core.meet(op, "signal", signal.name)
         subject = core.subjects.step(token)
-        there = core.steps.get(token)
+        there = core.steps.pop(token, None)
+        until = await self._until(op, token, signal.name, timeout_s, ended=there is not None)
         if there is not None:
             core.saw(there)
             if not there.get("seq"):
                 raise RequestTimeout(f"signal {signal.name}", timeout_s or 0.0)
             value: M = await self._recorded(op, signal.codec, there.get("value"), subject)
             return value
-        until = await self._until(op, token, signal.name, timeout_s)
         record: StepRecord = {
             "kind": "signal",
             "op": op,
             "contract": signal.name,
             "input": "",
             "by": core.instance,
-            "at": round(core.log.now_s(), 6),
+            "at": 0.0,
             "seq": 0,
         }
         while True:
-            left_s = None if until is None else max(0.0, until - core.log.now_s())
-            try:
-                async with asyncio.timeout(left_s):
-                    sent = await core.signal(signal.name)
-            except TimeoutError as error:
-                record["at"] = round(core.log.now_s(), 6)
+            sent = await self._sent(signal.name, until)
+            record["at"] = round(core.log.now_s(), 6)
+            if sent is None:
                 await core.record(token, record)
-                raise RequestTimeout(f"signal {signal.name}", timeout_s or 0.0) from error
-            core.taken.add(sent.seq)
+                raise RequestTimeout(f"signal {signal.name}", timeout_s or 0.0)
+            core.take_signal(sent.seq)
             try:
                 decoded = signal.codec.decode(sent.data, subject=sent.subject)
             except InvalidMessage as error:
                 core.log.journal.record("message_refused", subject=sent.subject, reason=str(error))
                 continue
             record["seq"] = sent.seq
-            record["at"] = round(core.log.now_s(), 6)
             await core.record(token, record, sent.data)
             return decoded
 
-    async def _until(self, op: str, token: str, contract: str, timeout_s: float | None) -> float | None:
+    async def _sent(self, name: str, until: float | None) -> Record | None:
+        """The next signal of a name; None when there is none by `until`, server time."""
+        core = self._core
+        if until is None:
+            return await core.signal(name)
+        try:
+            async with asyncio.timeout(max(0.0, until - core.log.now_s())):
+                return await core.signal(name)
+        except TimeoutError:  # it may have come in time, while this run was not at work
+            return await core.signal_until(name, until)
+
+    async def _until(
+        self, op: str, token: str, contract: str, timeout_s: float | None, *, ended: bool
+    ) -> float | None:
         """Server time at which a wait ends; on record, so that a resumed wait does not begin anew."""
-        if timeout_s is None:
-            return None
         core = self._core
         mark = f"{token}:wait"
-        there = core.steps.get(mark)
+        there = core.steps.pop(mark, None)
+        if there is not None:
+            core.saw(there)
+        if timeout_s is None or ended:
+            return None
         if there is not None and "until" in there:
             return there["until"]
-        until = core.log.now_s() + timeout_s
+        now = core.log.now_s()
         record: StepRecord = {
             "kind": "wait",
             "op": op,
             "contract": contract,
             "input": "",
             "by": core.instance,
-            "at": round(core.log.now_s(), 6),
-            "until": until,
+            "at": round(now, 6),
+            "until": now + timeout_s,
         }
         await core.record(mark, record)
-        return until
+        return now + timeout_s

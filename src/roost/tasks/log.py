@@ -125,7 +125,7 @@ class Log:
         return parse_time(info["created"])
 
     def check_room(self, size: int) -> None:
-        """Raise StoreFull above 80 % of the stream's `max_bytes`, else count on `size` bytes more.
+        """Raise StoreFull if `size` bytes more would be above 80 % of the stream's `max_bytes`, else count on them.
 
         The fill level is that of a second ago at most, plus what was submitted here since then: a large
         fan-out would otherwise write the reserve full before the next look.
@@ -133,7 +133,7 @@ class Log:
         loop = asyncio.get_running_loop()
         if loop.time() - self._fill_at > FILL_INTERVAL_S and self._filling is None:
             self._filling = loop.create_task(self._refill(), name="roost-fill-level")
-        if self._limit > 0 and self._used >= RESERVE * self._limit:
+        if self._limit > 0 and self._used + size > RESERVE * self._limit:
             raise StoreFull(stream=self.stream, used=self._used, limit=self._limit)
         self._used += size
 

@@ -14,8 +14,10 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import dataclass
-from typing import Any, Generic, Literal, NotRequired
+from typing import Annotated, Any, Generic, Literal, NotRequired
 
+from pydantic import Discriminator
+from pydantic_core import to_json
 from typing_extensions import TypedDict, TypeVar
 
 from roost._text import quoted
@@ -202,7 +204,7 @@ _notes: Codec[NoteRecord] | None = None
 
 def end_codec(output: Any, limits: Limits | None = None) -> Codec[Any]:
     """The codec of `end` records whose value is of type `output` and within `limits`."""
-    union: Any = DoneRecord[output] | DeadRecord | CancelledRecord
+    union: Any = Annotated[DoneRecord[output] | DeadRecord | CancelledRecord, Discriminator("status")]
     if limits is None:
         return Codec(union, limits=RECORD_LIMITS)
     around = Limits(
@@ -250,4 +252,7 @@ def error_record(error: BaseException) -> ErrorRecord:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")
+    try:
+        return to_json(value)  # a tenth of what the standard library takes
+    except ValueError:  # a text with half a surrogate pair in it, such as a file name that is not UTF-8
+        return json.dumps(value, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")

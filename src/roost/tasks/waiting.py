@@ -27,6 +27,9 @@ POLLS_S = (0.25, 0.5, 1.0, 2.0, 5.0)
 TICK_S = 0.25
 LOOKS_PER_TICK = 500
 """At most so many records are polled per tick, oldest look first: 100,000 waiters must not drown the server."""
+FEW = 7
+"""Records below which each is read by itself: one read of many costs the server 90 us and 12 for each record, a
+read of one 26."""
 MANY = 16
 """Waiters of one contract beyond which one subscription to all of its outcomes takes over."""
 RECENT = 4096
@@ -151,14 +154,19 @@ class Waiter:
                 if len(batch) == 1:
                     await self._read_one(*batch.popitem())
                     continue
+                if len(batch) < FEW:
+                    async with asyncio.TaskGroup() as group:
+                        for subject, hinted in batch.items():
+                            group.create_task(self._read_one(subject, hinted), name="roost-read-outcome")
+                    continue
                 found = await self._log.newest(list(batch))
                 for record in found.values():
                     self._found(record)
                 for subject, hinted in batch.items():
                     if hinted and subject not in found:
                         await self._read_one(subject, True)
-        except RoostError as error:
-            log.debug("outcomes could not be read just now and are looked for again: %s", error)
+        except* RoostError as errors:
+            log.debug("outcomes could not be read just now and are looked for again: %s", errors.exceptions[0])
         finally:
             self._reader = None
 
