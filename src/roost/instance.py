@@ -23,6 +23,13 @@ from roost.transport import Message
 FLUSH_S = 1.0
 
 
+def report_suffix(of: Workflow[Any, Any] | str | None) -> str:
+    """What the consumer of an agent's reports is called after: everything, one workflow, or one run."""
+    if of is None:
+        return ""
+    return f"run_{key_token(of)}" if isinstance(of, str) else f"of_{of.name}"
+
+
 class Instance:
     """`name` is what timelines and dead letters call it; `handled` counts finished calls per contract."""
 
@@ -112,12 +119,6 @@ class Instance:
         """Begin to report the outcomes of one contract, in all runs or in those of `of`."""
         call = Function(function, threads=1)
         self._functions.append(call)
-        if of is None:
-            suffix = ""
-        elif isinstance(of, str):
-            suffix = f"run_{key_token(of)}"
-        else:
-            suffix = f"of_{of.name}"
 
         def wants(run: str) -> bool:
             if of is None:
@@ -140,7 +141,7 @@ class Instance:
 
         codec = end_codec(contract.output, contract.limits)
         reporter = Reporter(
-            self.bus.log, self.agent, contract.name, codec, report, suffix=suffix, wants=wants
+            self.bus.log, self.agent, contract.name, codec, report, suffix=report_suffix(of), wants=wants
         )
         self._workers.append(reporter)
         await reporter.start()

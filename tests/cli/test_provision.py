@@ -14,15 +14,22 @@ import roost
 from roost import Bus, ConfigMismatch
 from roost.cli.provision import parse_size
 from roost.errors import ConfigError
+from roost.runtime import load_agent
 from roost.tasks.provision import stream_config
 from roost.tasks.records import Subjects
 
 CONTRACTS = """
 from pydantic import BaseModel
-from roost import Agent, Task
+from roost import Agent, Outcome, Run, Task, Workflow
 class Page(BaseModel): text: str
 digest = Task("digest", Page, ack_wait_s=7)
+audit = Workflow("audit", Page, Page)
 agent = Agent("digester")
+coordinator = Agent("coordinator")
+@coordinator.handles(audit)
+async def plan(page: Page, run: Run) -> Page: return page
+@coordinator.reports(digest, of=audit)
+async def heard(outcome: Outcome[None]) -> None: ...
 @agent.handles(digest)
 async def one(page: Page) -> None: ...
 """
@@ -70,6 +77,22 @@ async def test_what_is_missing_is_created_and_then_left_alone(
         again = await admin("shop_contracts:agent", "shop_contracts:digest", "--max-bytes", "50MB")
         assert [line.split()[-1] for line in again.splitlines()] == ["unchanged", "unchanged"]
         await bus.log.ensure_consumer("digest", 7)
+
+
+async def test_what_is_provisioned_for_a_coordinator_is_what_it_then_finds(
+    nats_url: str, namespace: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        admin = Administrator(bus, nats_url, tmp_path)
+        changes = await admin.json("shop_contracts:coordinator")
+        assert [one["what"].split()[-1] for one in changes[1:]] == [
+            "report_coordinator_digest_of_audit",
+            "task_audit",
+        ]
+        monkeypatch.syspath_prepend(str(tmp_path))
+        async with bus.serving(load_agent("shop_contracts:coordinator")):
+            names = await bus.link.jetstream.call(f"CONSUMER.NAMES.ROOST_{namespace}")
+        assert len(names["consumers"]) == 2
 
 
 async def test_a_dry_run_lists_and_does_nothing(nats_url: str, namespace: str, tmp_path: Path) -> None:
@@ -154,7 +177,7 @@ async def test_what_is_neither_agent_nor_contract_is_refused(
     async with roost.connect(nats_url, namespace=namespace) as bus:
         admin = Administrator(bus, nats_url, tmp_path)
         said = await admin("shop_contracts:Page", exit_code=1)
-        assert "shop_contracts:Page is neither a roost.Agent nor a roost.Task" in said
+        assert "shop_contracts:Page is no Agent, Task or Workflow of roost" in said
         said = await admin("shop_contracts:missing", exit_code=1)
         assert "its agents are shop_contracts:agent" in said
 

@@ -9,7 +9,8 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -155,6 +156,33 @@ def test_an_output_that_cannot_be_a_folder_is_refused_at_once(folder: Path) -> N
     assert "is a file; name another folder for the report with --out" in done.stderr
 
 
+@asynccontextmanager
+async def started(
+    root: Path, out: Path
+) -> AsyncIterator[tuple[asyncio.subprocess.Process, asyncio.StreamReader]]:
+    """A demo and what it says; killed at the end if it still runs."""
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-c", PROGRAM, str(root), str(out)),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    try:
+        yield process, process.stdout
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def half_way(lines: asyncio.StreamReader) -> None:
+    """Returns when a demo tells for the first time that tasks have ended."""
+    while line := await lines.readline():
+        if b"have ended" in line:
+            return
+    raise AssertionError("it ended before it told of any task")
+
+
 def alive(pids: list[int]) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
@@ -205,27 +233,19 @@ async def test_a_process_killed_in_the_middle_loses_and_doubles_nothing(victim: 
     root.mkdir()
     for number in range(2000):
         (root / f"f{number}.md").write_text(f"# T\n\n[a](f{number + 1}.md)\n" * 5)
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, str(root), str(tmp_path / "out")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    assert process.stderr is not None
-    lines = [""]
-    while "have ended" not in lines[-1]:
-        line = await process.stdout.readline()
-        assert line, lines
-        lines.append(line.decode())
-    pid = next(pid for pid, command in children(process.pid).items() if f"team:{victim}" in command)
-    os.kill(pid, signal.SIGKILL)
-    out, errors = await process.communicate()
-    submitted, done, *_ = numbers(out.decode().splitlines()[-1])
-    assert (submitted, done) == (4002, 4002)
-    assert f"{victim}-1 (pid {pid}) was killed by SIGKILL" in errors.decode() or victim == "digester"
-    report = json.loads((tmp_path / "out" / "report.json").read_text())
-    assert len(report["files"]) == 2000
-    assert [one["path"] for one in report["links"]["broken"]] == ["f1999.md"] * 5
+    async with started(root, tmp_path / "out") as (process, lines):
+        await half_way(lines)
+        pid = next(pid for pid, command in children(process.pid).items() if f"team:{victim}" in command)
+        os.kill(pid, signal.SIGKILL)
+        out, errors = await process.communicate()
+        submitted, done, *_ = numbers(out.decode().splitlines()[-1])
+        assert (submitted, done) == (4002, 4002)
+        assert re.search(
+            rf"{victim}-\d \(pid {pid}\) was killed by SIGKILL; it starts again", errors.decode()
+        )
+        report = json.loads((tmp_path / "out" / "report.json").read_text())
+        assert len(report["files"]) == 2000
+        assert [one["path"] for one in report["links"]["broken"]] == ["f1999.md"] * 5
 
 
 async def test_an_interrupted_demo_stops_its_team_and_says_so(tmp_path: Path) -> None:
@@ -233,23 +253,15 @@ async def test_an_interrupted_demo_stops_its_team_and_says_so(tmp_path: Path) ->
     root.mkdir()
     for number in range(3000):
         (root / f"f{number}.md").write_text("# T\n")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, str(root), str(tmp_path / "out")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    line = b"x"
-    while line and b"have ended" not in line:
-        line = await process.stdout.readline()
-    assert line
-    below = children(process.pid)
-    process.send_signal(signal.SIGINT)
-    _, errors = await process.communicate()
-    assert process.returncode == 130
-    assert "interrupted" in errors.decode()
-    assert "Traceback" not in errors.decode()
-    assert not alive([pid for pid, command in below.items() if "roost" in command])
+    async with started(root, tmp_path / "out") as (process, lines):
+        await half_way(lines)
+        below = children(process.pid)
+        process.send_signal(signal.SIGINT)
+        _, errors = await process.communicate()
+        assert process.returncode == 130
+        assert "interrupted" in errors.decode()
+        assert "Traceback" not in errors.decode()
+        assert not alive([pid for pid, command in below.items() if "roost" in command])
 
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="needs /proc")
@@ -258,20 +270,13 @@ async def test_a_demo_whose_server_dies_ends_and_says_why(tmp_path: Path) -> Non
     root.mkdir()
     for number in range(3000):
         (root / f"f{number}.md").write_text("# T\n")
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-c", PROGRAM, str(root), str(tmp_path / "out")),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    assert process.stdout is not None
-    line = b"x"
-    while line and b"have ended" not in line:
-        line = await process.stdout.readline()
-    os.kill(server_of(process.pid), signal.SIGKILL)
-    _, errors = await process.communicate()
-    assert process.returncode == 1
-    assert "roost demo: the local server has ended" in errors.decode()
-    assert "Traceback" not in errors.decode()
+    async with started(root, tmp_path / "out") as (process, lines):
+        await half_way(lines)
+        os.kill(server_of(process.pid), signal.SIGKILL)
+        _, errors = await process.communicate()
+        assert process.returncode == 1
+        assert "roost demo: the local server has ended" in errors.decode()
+        assert "Traceback" not in errors.decode()
 
 
 # --- the agents, in this process ---------------------------------------------------------------------

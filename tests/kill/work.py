@@ -33,7 +33,7 @@ work = roost.Task(
     ack_wait_s=ACK_WAIT_S,
     attempt_timeout_s=20,
 )
-bomb = roost.Task("bomb", Job, Job, retry=Retry(attempts=BOMB_ATTEMPTS, base_s=0.05), ack_wait_s=1)
+bomb = roost.Task("bomb", Job, Job, retry=Retry(attempts=BOMB_ATTEMPTS, base_s=0.05), ack_wait_s=1.5)
 
 
 def is_bomb(n: int) -> bool:

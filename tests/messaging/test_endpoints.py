@@ -27,6 +27,7 @@ from roost import (
     RetryLater,
 )
 from roost.contracts import Endpoint
+from roost.messaging import endpoints
 
 
 def serving(handler: Callable[..., Any], name: str = "greeter", **options: Any) -> Agent[None]:
@@ -336,6 +337,30 @@ async def test_the_usual_backlog_is_1024_requests(nats_url: str, namespace: str)
             assert all(isinstance(call.exception(), Overloaded) for call in done)
             go.set()
             assert len(await asyncio.gather(*rest)) == 1025
+
+
+async def test_large_requests_are_bounded_by_their_bytes(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(endpoints, "BACKLOG_BYTES", 1_000_000)
+    inbox, go = Inbox(), asyncio.Event()
+
+    async def slow(note: Note) -> Answer:
+        inbox.put(note.number)
+        await go.wait()
+        return Answer(number=note.number)
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(serving(slow, concurrency=1)):
+            first = asyncio.create_task(bus.request(HELLO, Note(text="x" * 200_000)))
+            await inbox.get()
+            rest = [bus.request(HELLO, Note(number=n, text="x" * 200_000)) for n in range(1, 8)]
+            calls = [first, *map(asyncio.create_task, rest)]
+            await Events(bus).wait("request_refused", 3)
+            go.set()
+            outcomes = await asyncio.gather(*calls, return_exceptions=True)
+            assert [type(outcome) for outcome in outcomes] == [Answer] * 5 + [Overloaded] * 3
+            assert (await bus.request(HELLO, Note(text="x" * 200_000))).number == 0
 
 
 async def test_instances_of_two_agents_that_serve_one_endpoint_share_its_requests(

@@ -275,6 +275,10 @@ async def test_sync_handlers_run_on_threads_and_leave_the_loop_free(nats_url: st
         await asyncio.gather(*slow)
     assert all(name.startswith("roost-") for name in names)
     assert len(set(names)) <= 3
+    for thread in threading.enumerate():
+        if thread.name in names:
+            await asyncio.to_thread(thread.join, 2)
+            assert not thread.is_alive(), "threads end with the service"
 
 
 async def test_context_variables_of_the_server_reach_every_handler(nats_url: str, namespace: str) -> None:

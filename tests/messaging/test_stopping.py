@@ -291,7 +291,8 @@ async def test_a_program_that_is_cancelled_leaves_no_handler_behind(nats_url: st
     assert not running.done()
     running.cancel()  # and is cut short
     with pytest.raises(asyncio.CancelledError):
-        await running
+        async with asyncio.timeout(5):
+            await running
     assert await cancelled.get() == "second"
 
 

@@ -108,7 +108,7 @@ class Check:
                 if any(one is not None and one.tokens[3:5] != ["task", contract] for one in before):
                     self.world.complain(f"the plan {record.subject} ({record.seq}) does not stand with its {step['count']} tasks")
         for ref, ends in self.ends.items():
-            if ref.name != "voyage" or json.loads(ends[0].data)["status"] != "done":
+            if ref.name != "voyage" or not ends or json.loads(ends[0].data)["status"] != "done":
                 continue
             state = self.records.get(ends[0].seq - 1)
             if state is None or state.subject != f"{NAMESPACE}.run.{inner_run(ref)}.state":

@@ -44,6 +44,13 @@ class Faults:
         self.total = sum(self.rates[kind] for kind in ("kill", "pause", "cut", "stall"))
         self.count: Counter[str] = Counter()
 
+    @classmethod
+    def none(cls) -> Faults:
+        """Nothing goes wrong."""
+        faults = cls(random.Random(0), until=0.0)
+        faults.active = faults.crashes = False
+        return faults
+
     def strikes(self, kind: str) -> bool:
         """Whether a fault of this kind happens now."""
         rate = self.rates[kind]

@@ -103,6 +103,8 @@ def play(seed: int, *, traced: bool = False, last: int = LAST_EVENTS) -> Result:
             check(world)
         except Stuck as stuck:
             world.complain(str(stuck))
+        except Exception as error:  # a fault of the simulation; its seed has to be told nevertheless
+            world.complain(f"the simulation broke: {error!r}")
         world.complaints += failed.texts
         stream = world.server.streams.get(STREAM)
         hashed = hashlib.sha256()

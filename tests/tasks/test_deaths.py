@@ -4,9 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections import Counter
 
 import roost
-from tasks.support import SOON_S, Number, agent_of, children, plus_one, records
+from roost.server import LocalServer
+from tasks.support import (
+    SOON_S,
+    Events,
+    Number,
+    agent_of,
+    api,
+    children,
+    plus_one,
+    records,
+    stranger,
+)
 from tasks.worker_process import fatal, patient, paused
 
 
@@ -94,3 +106,28 @@ async def test_work_of_a_killed_worker_is_done_by_another_within_the_ack_wait(
         outcome = await handle.outcome(timeout_s=SOON_S)
     assert isinstance(outcome, roost.Done)
     assert outcome.value == f"by {other.process.pid}"
+
+
+async def test_what_was_done_just_before_the_server_crashed_is_not_done_again(own_server: LocalServer) -> None:
+    """Bug: a crash forgets the acks of the last moments, and what is delivered again looks like a first delivery."""
+    task = roost.Task("brief", Number, Number, ack_wait_s=0.5)
+    ran: list[int] = []
+
+    async def count(value: Number) -> Number:
+        ran.append(value.n)
+        return value
+
+    async with roost.connect(own_server.url) as bus, bus.serving(agent_of(task, count)):
+        events = Events(bus)
+        for crash in range(1, 4):
+            handles = await bus.submit_many(task, [Number(n=crash)] * 200)
+            await asyncio.gather(*(handle.outcome(timeout_s=SOON_S) for handle in handles))
+            await asyncio.to_thread(own_server.kill)
+            await asyncio.to_thread(own_server.restart)
+            await events.until("reconnected", crash)
+        async with stranger(own_server.url) as nc, asyncio.timeout(SOON_S):
+            info = await api(nc, "CONSUMER.INFO.ROOST_roost.task_brief")
+            while info["num_pending"] or info["num_ack_pending"]:
+                info = await api(nc, "CONSUMER.INFO.ROOST_roost.task_brief")
+        assert Counter(ran) == {1: 200, 2: 200, 3: 200}
+        print(f"looked up and not done again: {bus.counters['redelivered_after_end']}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Annotated, Any
 
 import typer
@@ -17,10 +17,11 @@ from roost.bus import connect
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, usage, wait_for
 from roost.cli.terminal import console, print_json
-from roost.contracts import Task
+from roost.contracts import Task, Workflow
 from roost.errors import ConfigError
+from roost.instance import report_suffix
 from roost.runtime.load import load
-from roost.tasks.administer import Change, Size, provision
+from roost.tasks.administer import Change, Contracted, Reported, Size, provision
 
 STYLES = {"created": "green", "changed": "yellow", "unchanged": "dim", "refused": "red"}
 FUTURE = {"created": "would be created", "changed": "would be changed"}
@@ -31,7 +32,7 @@ UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "M
 def provision_command(
     agents: Annotated[
         list[str] | None,
-        typer.Argument(metavar="MODULE:NAME", help="Agents, or task contracts, whose consumers are wanted too."),
+        typer.Argument(metavar="MODULE:NAME", help="Agents, or contracts, whose consumers are wanted too."),
     ] = None,
     max_bytes: Annotated[
         str | None,
@@ -58,8 +59,8 @@ def provision_command(
     with usage():
         size = Size(max_bytes=parse_size(max_bytes) if max_bytes is not None else None, replicas=replicas)
     sys.path.insert(0, os.getcwd())  # as for `roost up`
-    tasks = list(_tasks(agents or []))
-    changes = wait_for(_provision(tasks, size, url, namespace, dry_run=dry_run))
+    contracts, reports = _wanted(agents or [])
+    changes = wait_for(_provision(contracts, reports, size, url, namespace, dry_run=dry_run))
     if json:
         print_json([_as_json(change, dry_run=dry_run) for change in changes])
     else:
@@ -68,24 +69,35 @@ def provision_command(
 
 
 async def _provision(
-    tasks: Sequence[Task[Any, Any]], size: Size, url: str | None, namespace: str | None, *, dry_run: bool
+    contracts: Sequence[Contracted],
+    reports: Sequence[Reported],
+    size: Size,
+    url: str | None,
+    namespace: str | None,
+    *,
+    dry_run: bool,
 ) -> list[Change]:
     async with connect(url, namespace=namespace, name="roost-cli") as bus:
-        return await provision(bus.log, tasks, size=size, dry_run=dry_run)
+        return await provision(bus.log, contracts, reports=reports, size=size, dry_run=dry_run)
 
 
-def _tasks(targets: Sequence[str]) -> Iterator[Task[Any, Any]]:
-    """The task contracts that the targets name, each once."""
-    seen: list[Task[Any, Any]] = []
+def _wanted(targets: Sequence[str]) -> tuple[list[Contracted], list[Reported]]:
+    """The contracts that the targets name, or that agents they name handle, and what those agents report."""
+    contracts: list[Contracted] = []
+    reports: list[Reported] = []
     for target in targets:
         found = load(target)
-        contracts = [one.contract for one in found.handlers] if isinstance(found, Agent) else [found]
-        if not isinstance(found, Agent | Task):
-            raise ConfigError(f"{target} is neither a roost.Agent nor a roost.Task but {quoted(found)}")
-        for contract in contracts:
-            if isinstance(contract, Task) and contract not in seen:
-                seen.append(contract)
-                yield contract
+        if isinstance(found, Agent):
+            contracts += [one.contract for one in found.handlers if isinstance(one.contract, Task | Workflow)]
+            reports += [
+                Reported(agent=found.name, name=one.contract.name, suffix=report_suffix(one.of))
+                for one in found.followers
+            ]
+        elif isinstance(found, Task | Workflow):
+            contracts.append(found)
+        else:
+            raise ConfigError(f"{target} is no Agent, Task or Workflow of roost but {quoted(found)}")
+    return contracts, reports
 
 
 def parse_size(text: str) -> int:

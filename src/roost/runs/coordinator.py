@@ -86,13 +86,13 @@ class Coordinator(Worker):
         if self._stopping:
             self._let_go()
         elif len(self._running) >= MOST_WAITING:
-            oldest = next(core for core in self._cores.values() if core.waiting)
+            oldest = next(core for core in self._cores.values() if core.activity.waiting)
             oldest.halt(HandBack("too many runs wait in this process", AWAY_S))
 
     def _let_go(self) -> None:
         """Runs that wait do not make a process wait that is told to stop: others go on with them."""
         for core, owner in self._owners.items():
-            if core.waiting:
+            if core.activity.waiting:
                 owner.cancel()
 
     def quiesce(self) -> None:

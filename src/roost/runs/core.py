@@ -15,8 +15,9 @@ from typing import NoReturn, TypeVar
 
 from roost.errors import ConfigError, HistoryMismatch, InvalidMessage, JetStreamError, RoostError, StoreFull
 from roost.observe import Trace
+from roost.runs.activity import Activity
 from roost.runs.epoch import SILENCE, TRANSIENT, UNSENT, Fence, Fenced, pause, take_over
-from roost.runs.feed import Feed
+from roost.runs.inbox import Inbox
 from roost.runs.newest import newest_under
 from roost.runs.records import Kind, RunSubjects, StepRecord, decode_step, encode, inner_run, op_token
 from roost.runs.slots import Slots
@@ -24,7 +25,6 @@ from roost.tasks.batch import Write
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
 from roost.tasks.outcomes import FULL_DELAY_S, HandBack
-from roost.tasks.records import Ref
 from roost.transport.jetstream import STORE_FULL
 
 T = TypeVar("T")
@@ -34,6 +34,8 @@ PATIENT = 100
 """Operations of a halted execution that raise; the next ones never return, for it does not listen."""
 RECORD_BYTES = 200
 """About what a stored task takes beside its payload."""
+SUSPICIOUS = 3
+"""Executions that died in a row without a trace, from which on one that comes through leaves one."""
 
 
 class Core:
@@ -58,26 +60,15 @@ class Core:
         self.seen_s = delivery.stored_s
         """Server time of the newest record that this execution has used: what `Run.now` says."""
         self.fence: Fence
-        self.ends: Feed
+        self.inbox: Inbox
+        self.activity = Activity(slots, on_rest)
         self.steps: dict[str, StepRecord] = {}  # on record and not met yet
         self.places: dict[str, int] = {}  # of the first parts of fan-outs on record: their sequences
         self.halted: BaseException | None = None
         self.halting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self.streams: dict[tuple[str, str], Callable[[Record], None]] = {}
-        """Fan-outs that take ends as they come, by contract and operation."""
-        self.hungry: set[str] = set()
-        """Those of them that want more just now."""
         self._taken: set[int] = set()  # signals that a wait has taken
-        self._closed = False
         self._met: set[str] = set()
-        self._waits: dict[str, asyncio.Future[Record]] = {}
-        self._signals: dict[str, _Signals] = {}
-        self._slots = slots
-        self._on_rest = on_rest
-        self._holds = True  # a slot; whoever makes this has taken one
-        self._slot_lock = asyncio.Lock()
-        self._waiting = 0
-        self._busy = 0
+        self._closed = False
         self._refused = 0
         self._idle = False
         self._signing: asyncio.Task[None] | None = None
@@ -95,14 +86,12 @@ class Core:
     async def begin(self) -> None:
         """Take over the run and read what is on record. Raises Ended, and the errors of reads and writes."""
         self.fence = await take_over(self.log, self.subjects, self.ref, by=self.instance)
-        # What is there already is looked up by whoever meets it; fan-outs rewind to where they began.
-        self.ends = Feed(
+        self.inbox = Inbox(
             self.log,
-            self.subjects.all_of("end"),
-            self.subjects.live("end"),
+            self.subjects,
+            self.activity,
             start=self.fence.seq,
-            take=self._take_end,
-            wanted=lambda: bool(self._waits or self.hungry),
+            taken=self._taken,
             on_idle=self._now_idle,
             on_failure=self.halt,
         )
@@ -134,18 +123,12 @@ class Core:
     async def close(self) -> None:
         """The workflow has returned, or is given up: whatever it left behind ends."""
         self._closed = True
-        for future in [*self._waits.values(), *(f for one in self._signals.values() for f in one.waits)]:
-            future.cancel()
-        if hasattr(self, "ends"):
-            await self.ends.close()
-        for one in self._signals.values():
-            await one.feed.close()
+        if self.begun:
+            await self.inbox.close()
         if self._signing is not None:
             self._signing.cancel()
             await asyncio.gather(self._signing, return_exceptions=True)
-        if self._holds:
-            self._holds = False
-            self._slots.give()
+        self.activity.close()
 
     # Names --------------------------------------------------------------------------------------
 
@@ -275,58 +258,20 @@ class Core:
 
     def saw(self, step: StepRecord) -> None:
         """The workflow's time moves by what is written in records, so that it repeats on resume."""
-        self.seen_s = max(self.seen_s, step["at"] + step.get("s", 0.0))
+        self.saw_at(step["at"] + step.get("s", 0.0))
 
-    # Slots --------------------------------------------------------------------------------------
+    def saw_at(self, at_s: float) -> None:
+        """As `saw`, of another record, by when it was stored."""
+        self.seen_s = max(self.seen_s, at_s)
 
-    @property
-    def waiting(self) -> bool:
-        """Whether nothing of this workflow runs: it waits for the log."""
-        return self._waiting > 0 and self._busy == 0
-
-    async def work(self) -> None:
-        """A step's function is about to begin: it needs a slot if a wait has given it away."""
-        self._busy += 1
-        try:
-            async with self._slot_lock:
-                if not self._holds:
-                    await self._slots.take()
-                    self._holds = True
-        except BaseException:
-            self._busy -= 1
-            raise
-        if self._closed and self._holds:
-            self._holds = False
-            self._slots.give()
-
-    def worked(self) -> None:
-        """A step's function has ended."""
-        self._busy -= 1
-        self._rest()
-
-    def wait_begins(self) -> None:
-        """An operation waits for the log."""
-        self._waiting += 1
-        self._rest()
-
-    def wait_ends(self) -> None:
-        """What it has waited for is there. Between operations a workflow needs no slot: it only computes."""
-        self._waiting -= 1
-
-    def _rest(self) -> None:
-        if not self.waiting or self._closed:
-            return
-        if self._holds:
-            self._holds = False
-            self._slots.give()
-        self._on_rest()
+    # Idleness -----------------------------------------------------------------------------------
 
     def _now_idle(self) -> None:
         """Everything there is has been read, and more is waited for: this execution has come through.
 
         If several in a row had died without a trace, it leaves one, so that it is not taken for one that kills.
         """
-        if self._idle or not self.waiting:
+        if self._idle or not self.activity.waiting:
             return
         self._idle = True
         if self.fence.record.get("deaths", 0) >= SUSPICIOUS:
@@ -338,131 +283,5 @@ class Core:
         )
         try:
             await self.commit([], self.subjects.state, state, once=False)
-        except (RoostError, asyncio.CancelledError) as error:
+        except RoostError as error:
             log.info("run %s could not say that it waits: %s", self.run, error)
-            if isinstance(error, asyncio.CancelledError):
-                raise
-
-    # Waiting ------------------------------------------------------------------------------------
-
-    def expect(self, ref: Ref) -> Awaited:
-        """Begin to listen for the outcome of a task of this run, before it is submitted or looked for."""
-        subject = self.log.subjects.end(ref)
-        self._waits[subject] = future = asyncio.get_running_loop().create_future()
-        return Awaited(self, subject, future)
-
-    def _take_end(self, record: Record) -> None:
-        future = self._waits.get(record.subject)
-        if future is not None:
-            if not future.done():
-                future.set_result(record)
-            return
-        parsed = self.log.subjects.parse(record.subject)
-        op, _, key = parsed[1].id.partition(":") if parsed is not None else ("", "", "")
-        if parsed is None or not key or ":" in key:  # a call that nobody waits for, or a dead letter's replay
-            return
-        take = self.streams.get((parsed[1].name, op))
-        if take is not None:  # else a fan-out that was left, or is still to come and reads from its beginning
-            take(record)
-
-    async def signal(self, name: str) -> Record:
-        """The oldest signal of a name that no wait has taken."""
-        signals = self._signals_of(name)
-        if signals.records:
-            return signals.records.pop(0)
-        future: asyncio.Future[Record] = asyncio.get_running_loop().create_future()
-        signals.waits.append(future)
-        self.wait_begins()
-        try:
-            signals.feed.wake()
-            return await future
-        except BaseException:
-            if future.done() and not future.cancelled():  # it came as the wait was given up: for the next one
-                signals.records.insert(0, future.result())
-            raise
-        finally:
-            signals.waits.remove(future)
-            self.wait_ends()
-
-    async def signal_until(self, name: str, until: float) -> Record | None:
-        """The oldest signal of a name that nobody has taken and that was stored by `until`, server time."""
-        signals = self._signals_of(name)
-        await signals.feed.catch_up()
-        for at, record in enumerate(signals.records):
-            if record.stored_s <= until:
-                return signals.records.pop(at)
-        return None
-
-    def take_signal(self, seq: int) -> None:
-        """A wait has taken this signal."""
-        self._taken.add(seq)
-
-    def _signals_of(self, name: str) -> _Signals:
-        if name not in self._signals:
-            signals = self._signals[name] = _Signals()
-
-            def take(record: Record) -> None:
-                if record.seq in self._taken:
-                    return
-                future = next((one for one in signals.waits if not one.done()), None)
-                if future is not None:
-                    future.set_result(record)
-                else:
-                    signals.records.append(record)
-
-            signals.feed = Feed(
-                self.log,
-                self.subjects.signal(name),
-                self.subjects.live_signal(name),
-                start=1,
-                take=take,
-                wanted=lambda: any(not one.done() for one in signals.waits),
-                on_idle=self._now_idle,
-                on_failure=self.halt,
-            )
-        return self._signals[name]
-
-
-SUSPICIOUS = 3
-"""Executions that died in a row without a trace, from which on one that comes through leaves one."""
-
-
-class _Signals:
-    """The signals of one name."""
-
-    def __init__(self) -> None:
-        self.feed: Feed
-        self.records: list[Record] = []  # read and not taken yet: at most a page
-        self.waits: list[asyncio.Future[Record]] = []
-
-
-class Awaited:
-    """The outcome of one task, listened for."""
-
-    def __init__(self, core: Core, subject: str, future: asyncio.Future[Record]) -> None:
-        self._core = core
-        self._subject = subject
-        self._future = future
-
-    async def record(self) -> Record:
-        """The outcome's record, once there is one."""
-        core = self._core
-        if not self._future.done():
-            core.wait_begins()
-            try:
-                core.ends.wake()
-                await self._future
-            finally:
-                core.wait_ends()
-        record = self._future.result()
-        core.seen_s = max(core.seen_s, record.stored_s)
-        return record
-
-    def found(self, record: Record) -> None:
-        """It was looked up."""
-        if not self._future.done():
-            self._future.set_result(record)
-
-    def over(self) -> None:
-        """Listen no more."""
-        self._core._waits.pop(self._subject, None)

@@ -93,9 +93,9 @@ class Fanout:
         self._token = await core.meet(self._name, "map", contract.name)
         self._codec = outcome_codec(contract)
         self._stream = (contract.name, self._token)
-        core.streams[self._stream] = self._take
+        core.inbox.streams[self._stream] = self._take
         if self._token in core.places:
-            core.ends.rewind(core.places[self._token])
+            core.inbox.ends.rewind(core.places[self._token])
         self._producer = asyncio.get_running_loop().create_task(self._produce(), name="roost-fan-out")
         return self
 
@@ -103,8 +103,8 @@ class Fanout:
         core = self._core
         self._closed = True
         self._news.set()
-        core.streams.pop(self._stream, None)
-        core.hungry.discard(self._token)
+        core.inbox.streams.pop(self._stream, None)
+        core.inbox.hungry.discard(self._token)
         if self._producer is not None:
             self._producer.cancel()
             await asyncio.gather(self._producer, return_exceptions=True)
@@ -260,7 +260,7 @@ class Fanout:
         if self._arrivals.offer(record):
             self._news.set()
         if not self._arrivals.few:
-            self._core.hungry.discard(self._token)
+            self._core.inbox.hungry.discard(self._token)
 
     def __aiter__(self) -> AsyncIterator[Outcome[Any]]:
         return self
@@ -320,25 +320,25 @@ class Fanout:
         """Wait until an outcome, a part or a failure is there."""
         core = self._core
         self._news.clear()
-        core.wait_begins()
+        core.activity.wait_begins()
         try:
             if not self._arrivals.records:  # else the next one waits for its item to be planned
                 missed = self._arrivals.resume()
                 if missed:
-                    core.ends.rewind(missed)
-                core.hungry.add(self._token)
-                core.ends.wake()
+                    core.inbox.ends.rewind(missed)
+                core.inbox.hungry.add(self._token)
+                core.inbox.ends.wake()
             await self._news.wait()
         finally:
-            core.wait_ends()
+            core.activity.wait_ends()
             if self._arrivals.records:
-                core.hungry.discard(self._token)
+                core.inbox.hungry.discard(self._token)
 
     async def _decode(self, record: Record) -> Outcome[Any]:
         core = self._core
         id = record.subject.rsplit(".", 1)[1]
         key, index = self._planned.pop(id)
-        core.seen_s = max(core.seen_s, record.stored_s)
+        core.saw_at(record.stored_s)
         try:
             outcome = decode_outcome(record, Ref(core.run, self._contract.name, id), key, self._codec)
         except InvalidMessage as error:

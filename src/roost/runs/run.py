@@ -14,9 +14,10 @@ from typing_extensions import TypeVar as DefaultTypeVar
 from roost.codec import Codec
 from roost.contracts import Signal, Task, Workflow
 from roost.errors import InvalidMessage, RequestTimeout
-from roost.runs.core import Awaited, Core
+from roost.runs.core import Core
 from roost.runs.fanout import AHEAD, Fanout, same_input
 from roost.runs.functions import call, codec_of, encoded, outcome_codec, returned_type
+from roost.runs.inbox import Awaited
 from roost.runs.inputs import input_digest
 from roost.runs.newest import newest_under
 from roost.runs.records import StepRecord
@@ -93,12 +94,12 @@ class Run(Generic[D]):
             recorded: R = await self._recorded(name, codec, there.get("value"), subject)
             return recorded
         try:
-            await core.work()
+            await core.activity.step_begins()
             started = core.log.now_s()
             try:
                 value = encoded(codec, await call(fn, args, kwargs), subject=subject)
             finally:
-                core.worked()
+                core.activity.step_ends()
         except BaseException:
             core.unmeet(token)
             raise
@@ -133,7 +134,7 @@ class Run(Generic[D]):
         ref = Ref(core.run, contract.name, await core.meet(op, "call", contract.name))
         subject = core.log.subjects.task(ref)
         data = contract.input_codec.encode(value, subject=subject)
-        awaited = core.expect(ref)
+        awaited = core.inbox.expect(ref)
         try:
             there = None if core.fresh else await core.called(ref.id)
             if there is None:
@@ -144,6 +145,7 @@ class Run(Generic[D]):
             else:
                 await self._recall(contract, op, ref, there[1], data, value, awaited)
             record = await awaited.record()
+            core.saw_at(record.stored_s)
         finally:
             awaited.over()
         try:
@@ -226,7 +228,7 @@ class Run(Generic[D]):
             if sent is None:
                 await core.record(token, record)
                 raise RequestTimeout(f"signal {signal.name}", timeout_s or 0.0)
-            core.take_signal(sent.seq)
+            core.inbox.take_signal(sent.seq)
             try:
                 decoded = signal.codec.decode(sent.data, subject=sent.subject)
             except InvalidMessage as error:
@@ -240,12 +242,12 @@ class Run(Generic[D]):
         """The next signal of a name; None when there is none by `until`, server time."""
         core = self._core
         if until is None:
-            return await core.signal(name)
+            return await core.inbox.signal(name)
         try:
             async with asyncio.timeout(max(0.0, until - core.log.now_s())):
-                return await core.signal(name)
+                return await core.inbox.signal(name)
         except TimeoutError:  # it may have come in time, while this run was not at work
-            return await core.signal_until(name, until)
+            return await core.inbox.signal_until(name, until)
 
     async def _until(
         self, op: str, token: str, contract: str, timeout_s: float | None, *, ended: bool

@@ -10,15 +10,24 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 from roost._text import quoted
-from roost.contracts import Task
+from roost.contracts import Task, Workflow
 from roost.errors import ConfigError, Difference, JetStreamError
 from roost.tasks.log import Log
-from roost.tasks.provision import consumer_config, consumer_name, differences, stream_config
+from roost.tasks.provision import (
+    consumer_config,
+    consumer_name,
+    differences,
+    report_config,
+    report_name,
+    stream_config,
+)
+from roost.tasks.reporter import ACK_WAIT_S
 from roost.transport.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND
 
+Contracted: TypeAlias = "Task[Any, Any] | Workflow[Any, Any]"
 Action = Literal["created", "changed", "unchanged", "refused"]
 
 
@@ -42,6 +51,15 @@ class Size:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """An agent that hears the outcomes of the contract `name` (`Agent.reports`)."""
+
+    agent: str
+    name: str
+    suffix: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Change:
     """What was done about one stream or consumer, or would be done."""
 
@@ -54,26 +72,41 @@ class Change:
 
 
 async def provision(
-    log: Log, tasks: Sequence[Task[Any, Any]] = (), *, size: Size = Size(), dry_run: bool = False
+    log: Log,
+    contracts: Sequence[Contracted] = (),
+    *,
+    reports: Sequence[Reported] = (),
+    size: Size = Size(),
+    dry_run: bool = False,
 ) -> list[Change]:
-    """Create or change the stream of a namespace and the consumers of `tasks`; what was done, in that order.
+    """Create or change the stream of a namespace and its consumers; what was done, the stream first.
+
+    Wanted are the consumers of `contracts`, which their workers share, and those of `reports`.
 
     With `dry_run` nothing is changed, and what would be is listed. A thing of which only a part could be
     changed is listed twice: ``changed`` and ``refused``. Raises PermissionDenied when this user may not.
     """
-    _check_contracts(tasks)
+    consumers = _consumers(log, contracts, reports)
     changes = await _provision_stream(log, size, dry_run=dry_run)
     exists = not (dry_run and changes[0].action == "created")
-    for task in sorted(tasks, key=lambda one: one.name):
-        changes += await _provision_consumer(log, task, exists=exists, dry_run=dry_run)
+    for durable, wanted in sorted(consumers.items()):
+        changes += await _provision_consumer(log, durable, wanted, exists=exists, dry_run=dry_run)
     return changes
 
 
-def _check_contracts(tasks: Sequence[Task[Any, Any]]) -> None:
-    waits: dict[str, float] = {}
-    for task in tasks:
-        if waits.setdefault(task.name, task.ack_wait_s) != task.ack_wait_s:
-            raise ConfigError(f"two contracts named {task.name!r} differ in ack_wait_s; nothing was changed")
+def _consumers(
+    log: Log, contracts: Sequence[Contracted], reports: Sequence[Reported]
+) -> dict[str, dict[str, Any]]:
+    """The configuration of each consumer by its name. Raises ConfigError when two contracts contradict."""
+    found: dict[str, dict[str, Any]] = {}
+    for one in contracts:
+        wanted = consumer_config(log.subjects, one.name, one.ack_wait_s)
+        if found.setdefault(consumer_name(one.name), wanted) != wanted:
+            raise ConfigError(f"two contracts named {one.name!r} differ in ack_wait_s; nothing was changed")
+    for report in reports:
+        durable = report_name(report.agent, report.name, report.suffix)
+        found[durable] = report_config(log.subjects, durable, report.name, ACK_WAIT_S)
+    return found
 
 
 async def _provision_stream(log: Log, size: Size, *, dry_run: bool) -> list[Change]:
@@ -106,10 +139,10 @@ async def _provision_stream(log: Log, size: Size, *, dry_run: bool) -> list[Chan
     return [*changes, *refused] if differ or not refused else refused
 
 
-async def _provision_consumer(log: Log, task: Task[Any, Any], *, exists: bool, dry_run: bool) -> list[Change]:
-    durable = consumer_name(task.name)
+async def _provision_consumer(
+    log: Log, durable: str, wanted: dict[str, Any], *, exists: bool, dry_run: bool
+) -> list[Change]:
     what = f"consumer {durable}"
-    wanted = consumer_config(log.subjects, task.name, task.ack_wait_s)
     call = log.link.jetstream.call
 
     async def put(config: Mapping[str, Any], action: str) -> Any:

@@ -71,7 +71,8 @@ class Worker:
         self._beat: asyncio.TimerHandle | None = None
         self._unique = secrets.token_hex(6)
         self._serial = 0
-        self._since_s = 0.0
+        self._since_s = 0.0  # server time; older tasks are looked up before they run
+        self._back_s = 0.0  # server time of the last reconnect
         self._stopping = False
         self._ensuring: asyncio.Task[None] | None = None
         self._cancels: Listener | None = None
@@ -180,7 +181,8 @@ class Worker:
 
     def _reconnected(self) -> None:
         """A server that crashed may have forgotten the last acks and deliveries: older tasks are looked up."""
-        self._since_s = max(self._since_s, self._log.now_s() + CLOCK_S)
+        self._back_s = self._log.now_s() + CLOCK_S
+        self._since_s = max(self._since_s, self._back_s)
         for running, delivery in self._running.items():  # the word of a cancellation may have been missed
             self._check(running, delivery)
 
@@ -219,7 +221,8 @@ class Worker:
 
     async def _ensure_again(self) -> None:
         try:
-            _, self._since_s = await self._log.ensure_consumer(self._task.name, self._task.ack_wait_s)
+            _, created_s = await self._log.ensure_consumer(self._task.name, self._task.ack_wait_s)
+            self._since_s = max(created_s, self._back_s)
         except RoostError as error:
             self._log.journal.record(
                 "consumer_unavailable", subject=f"task {self._task.name}", reason=str(error)
