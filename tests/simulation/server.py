@@ -22,6 +22,8 @@ EPOCH_S = 1_800_000_000.0
 """Server time, in seconds since 1970, at loop time 0."""
 MEMORY_S = 0.1
 """How much of a consumer's state a crash may forget: it is written down about every 100 ms."""
+MOST_RESULTS = 1024
+"""Of one read of the newest of several subjects."""
 ERRORS = {
     10059: (404, "stream not found"),
     10014: (404, "consumer not found"),
@@ -344,7 +346,7 @@ class Server:
         query = json.loads(data)
         if "multi_last" in query and "next_by_subj" not in query:
             found = stream.newest_of_each(query["multi_last"], seen)
-            if len(found) > 1000:
+            if len(found) > MOST_RESULTS:
                 self._reply(reply, head=b"NATS/1.0 413 Too Many Results\r\n\r\n")
                 return
         elif "next_by_subj" in query and "multi_last" not in query:

@@ -137,14 +137,13 @@ class Stream:
         if not commits:
             return {} if answered else None
         del self.batches[id]
-        written: list[list[str]] = []
+        written: set[str] = set()
         for subject, _, _, guard in batch.writes:
             if guard is not None:
-                pattern = guard[1].split(".")
-                if any(matches(pattern, tokens) for tokens in written):
+                if guard[1] in written:
                     raise Refused(DUPLICATE_GUARD, "wrong last sequence")
                 self._check(guard)
-            written.append(subject.split("."))
+            written.add(subject)
         last = self._store([write[:3] for write in batch.writes], now)
         return {"stream": self.name, "seq": last, "batch": id, "count": len(batch.writes)}
 

@@ -186,9 +186,16 @@ async def one_guard_that_does_not_hold_refuses_the_whole_batch(at: Place) -> Non
 async def a_guard_over_what_the_batch_itself_writes_is_refused(at: Place) -> None:
     once = create_once("")
     assert await at.refused(at.batch(at.write("task.x.1", *once), at.write("task.x.1", *once))) == 10164
-    guard = guarded(f"{at.run}.*.x.1", 0)
+    guard = guarded(f"{at.run}.task.x.1", 0)
     assert await at.refused(at.batch(at.write("task.x.1", *once), at.write("end.x.1", *guard))) == 10164
     assert await at.messages() == 0
+
+
+@rule
+async def a_wildcard_guard_in_a_batch_looks_only_at_what_was_there_before(at: Place) -> None:
+    guard = guarded(f"{at.run}.*.x.1", 0)
+    assert await at.batch(at.write("task.x.1", *create_once("")), at.write("end.x.1", *guard)) == 2
+    assert await at.refused(at.batch(at.write("note.x.1"), at.write("dead.x.1", *guard))) == 10071
 
 
 @rule
@@ -256,10 +263,11 @@ async def the_newest_of_several_subjects_come_in_log_order(at: Place) -> None:
 
 
 @rule
-async def more_than_a_thousand_newest_are_refused(at: Place) -> None:
+async def more_than_1024_newest_are_refused(at: Place) -> None:
     await at.batch(*(at.write(f"task.x.{n}") for n in range(1000)))
-    assert len(await at.js.read(at.stream, {"multi_last": [f"{at.run}.task.x.*"]})) == 1000
-    await at.put("task.x.1000")
+    await at.batch(*(at.write(f"task.x.{n}") for n in range(1000, 1024)))
+    assert len(await at.js.read(at.stream, {"multi_last": [f"{at.run}.task.x.*"]})) == 1024
+    await at.put("task.x.1024")
     with pytest.raises(JetStreamError) as error:
         await at.js.read(at.stream, {"multi_last": [f"{at.run}.task.x.*"]})
     assert error.value.code == 413

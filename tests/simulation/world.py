@@ -36,6 +36,7 @@ from simulation.work import Kind, Order, Word, Work, approve, bomb, expected, ha
 NAMESPACE = "sim"
 STREAM = f"ROOST_{NAMESPACE}"
 FAULTS_S = 8.0
+DEPLOYED_S = 12.0
 LIMIT_S = 240.0
 """Seconds of virtual time within which all has to have ended."""
 
@@ -106,6 +107,7 @@ class World:
         self.done: dict[str, set[str]] = {}  # by role of the client
         self.about_runs = self.rng.random() < 0.6
         self.versions = (1, 2) if self.about_runs and self.rng.random() < 0.25 else (1,)
+        self.deployed = 1  # the version that machines start with once faults have ended
         self.ops = self._voyages() if self.about_runs else self._jobs()
 
     def trace(self, text: str, *values: object) -> None:
@@ -157,9 +159,7 @@ class World:
 
     def boot(self, role: str) -> None:
         """Start a process, or the next life of one."""
-        version = self.rng.choice(self.versions)
-        if not self.faults.active and len(self.versions) > 1:  # in the end there is one of each
-            version = self.versions[len(role) % 2 if not role[-1].isdigit() else int(role[-1]) % 2]
+        version = self.rng.choice(self.versions) if self.faults.active else self.deployed
         machine = Machine(self, role, len(self.all), version)
         self.machines[role] = machine
         self.all.append(machine)
@@ -245,9 +245,15 @@ class World:
         for machine in list(self.machines.values()):
             self._resume(machine)
         if len(self.versions) > 1:
-            for role in [role for role in self.machines if role.startswith("m")]:
-                if self.machines[role].alive:
-                    self.strike("kill", self.machines[role])
+            self._deploy()
+
+    def _deploy(self) -> None:
+        """Runs begun by one version of the code need that version: each is deployed everywhere, by turns."""
+        self.deployed = 3 - self.deployed
+        for role, machine in list(self.machines.items()):
+            if role.startswith("m") and machine.alive:
+                self.strike("kill", machine)
+        self.loop.call_later(DEPLOYED_S, self._deploy, context=_NOWHERE)
 
     # Clients --------------------------------------------------------------------------------------
 
@@ -277,8 +283,9 @@ class World:
     async def _submitted(self, bus: Bus, key: str, work: Any, contract: Any = job) -> Handle[Any]:
         id = f"{contract.name}:{key}"
         self.tried.add(id)
+        before = id in self.accepted and id not in self.cancelled
         handle: Handle[Any] = await bus.submit(contract, work, key=key, timeout_s=4.0)
-        if id in self.accepted and handle.created and id not in self.cancelled:
+        if before and handle.created and id not in self.cancelled:
             self.complain(f"{id} was submitted twice, and stored twice")
         self.accepted.add(handle.id)
         return handle
@@ -345,8 +352,9 @@ class World:
     async def _voyage(self, machine: Machine, bus: Bus, key: str, order: Order) -> None:
         id = f"voyage:{key}"
         self.tried.add(id)
+        before = id in self.accepted
         handle = await bus.start(voyage, order, key=key, timeout_s=4.0)
-        if id in self.accepted and handle.created:
+        if before and handle.created:
             self.complain(f"{id} was started twice")
         self.accepted.add(handle.id)
         self.orders[handle.id] = order

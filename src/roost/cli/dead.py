@@ -29,8 +29,12 @@ app = typer.Typer(no_args_is_help=True, help="Dead letters: tasks that nobody wi
 @app.command("ls")
 @command
 def ls(
-    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Only those of this task contract.")] = None,
-    limit: Annotated[int | None, typer.Option(metavar="N", min=1, help="At most so many, the newest.")] = None,
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", help="Only those of this task contract.")
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(metavar="N", min=1, help="At most so many, the newest.")
+    ] = None,
     url: Url = None,
     namespace: Namespace = None,
     json: AsJson = False,
@@ -49,15 +53,28 @@ def ls(
         print_json([letter_json(letter) for letter in letters])
     elif letters:
         rows = [
-            (when(one.died_s), one.name, str(one.ref), str(one.attempts), str(len(one.replays) or ""), one.reason)
+            (
+                when(one.died_s),
+                one.name,
+                str(one.ref),
+                str(one.attempts),
+                str(len(one.replays) or ""),
+                one.reason,
+            )
             for one in letters
         ]
-        print_table(("DIED", "TASK", "ID", "TRIED", "REPLAYED", "REASON"), rows, styles=("dim", "", "bold", "", "", ""))
+        print_table(
+            ("DIED", "TASK", "ID", "TRIED", "REPLAYED", "REASON"),
+            rows,
+            styles=("dim", "", "bold", "", "", ""),
+        )
     else:
         sys.stderr.write("no dead letters\n")
 
 
-async def _list(task: str | None, limit: int | None, url: str | None, namespace: str | None) -> list[DeadLetter]:
+async def _list(
+    task: str | None, limit: int | None, url: str | None, namespace: str | None
+) -> list[DeadLetter]:
     async with reading(url, namespace) as bus:
         letters = await list_dead(bus.log, task)
         say_unreadable(bus)
@@ -114,7 +131,9 @@ def replay(
     ids: Annotated[list[str], typer.Argument(metavar="ID", help="As `roost dead ls` gives them.")],
     edit: Annotated[
         str | None,
-        typer.Option(metavar="FILE", help="Take the input from this JSON file (- for standard input). One ID only."),
+        typer.Option(
+            metavar="FILE", help="Take the input from this JSON file (- for standard input). One ID only."
+        ),
     ] = None,
     url: Url = None,
     namespace: Namespace = None,

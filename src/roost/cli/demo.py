@@ -13,9 +13,13 @@ from roost.cli.running import command
 
 @command
 def demo(
-    path: Annotated[Path, typer.Argument(metavar="PATH", help="The folder to audit.", show_default=False)] = Path(),
+    path: Annotated[
+        Path, typer.Argument(metavar="PATH", help="The folder to audit.", show_default=False)
+    ] = Path(),
     out: Annotated[Path, typer.Option(metavar="DIR", help="Where the report goes.")] = Path("roost-demo"),
-    workers: Annotated[int, typer.Option(metavar="N", min=1, max=64, help="Processes that digest files.")] = 2,
+    workers: Annotated[
+        int, typer.Option(metavar="N", min=1, max=64, help="Processes that digest files.")
+    ] = 2,
     json: AsJson = False,
 ) -> None:
     """Audit the text files of a folder with a team of agents.

@@ -25,7 +25,17 @@ from roost.tasks.administer import Change, Contracted, Reported, Size, provision
 
 STYLES = {"created": "green", "changed": "yellow", "unchanged": "dim", "refused": "red"}
 FUTURE = {"created": "would be created", "changed": "would be changed"}
-UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30, "Ti": 2**40}
+UNITS = {
+    "": 1,
+    "K": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
 
 
 @command
@@ -36,12 +46,16 @@ def provision_command(
     ] = None,
     max_bytes: Annotated[
         str | None,
-        typer.Option(metavar="SIZE", help="The most that the log may take, such as 10GB. New work stops at 80 %."),
+        typer.Option(
+            metavar="SIZE", help="The most that the log may take, such as 10GB. New work stops at 80 %."
+        ),
     ] = None,
     replicas: Annotated[
         int | None, typer.Option(metavar="N", help="Servers of a cluster that hold the log: 1, 3 or 5.")
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")
+    ] = False,
     url: Url = None,
     namespace: Namespace = None,
     json: AsJson = False,
@@ -106,7 +120,9 @@ def parse_size(text: str) -> int:
         return -1
     found = re.fullmatch(r"(\d{1,15})\s*([KMGT]i?|)B?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise ConfigError(f"--max-bytes {quoted(text)}: write a number of bytes, 500MB, 10GB or 10GiB; -1 for no limit")
+        raise ConfigError(
+            f"--max-bytes {quoted(text)}: write a number of bytes, 500MB, 10GB or 10GiB; -1 for no limit"
+        )
     return int(found[1]) * UNITS[found[2].capitalize()]
 
 

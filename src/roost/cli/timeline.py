@@ -22,7 +22,9 @@ def timeline(
     ids: Annotated[
         list[str] | None, typer.Argument(metavar="ID", help="Tasks, as `Handle.id` gives them.")
     ] = None,
-    all: Annotated[bool, typer.Option("--all", help=f"All tasks in the newest {NEWEST:,} records of the log.")] = False,
+    all: Annotated[
+        bool, typer.Option("--all", help=f"All tasks in the newest {NEWEST:,} records of the log.")
+    ] = False,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Write a picture instead.")] = None,
     url: Url = None,
     namespace: Namespace = None,

@@ -15,7 +15,14 @@ from roost.cli.running import command, usage, wait_for
 from roost.runtime import AgentSpec, Notice, SupervisorOptions, up
 from roost.settings import resolve
 
-STYLES = {"ready": "green", "waiting": "yellow", "failed": "red", "ended": "red", "killed": "red", "stopped": "dim"}
+STYLES = {
+    "ready": "green",
+    "waiting": "yellow",
+    "failed": "red",
+    "ended": "red",
+    "killed": "red",
+    "stopped": "dim",
+}
 
 
 @command

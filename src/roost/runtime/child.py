@@ -37,7 +37,9 @@ class Child:
     async def spawn(cls, target: str, environment: Mapping[str, str], *, directory: str | None) -> Child:
         """Start a process. Raises OSError when there can be none."""
         if not sys.executable:
-            raise ConfigError("sys.executable is empty (an embedded Python?): there is no program to start agents with")
+            raise ConfigError(
+                "sys.executable is empty (an embedded Python?): there is no program to start agents with"
+            )
         ours, theirs = socket.socketpair()
         try:
             ours.setblocking(False)

@@ -63,7 +63,9 @@ class AgentProcess:
 
     def stop(self, grace_s: float) -> None:
         """Have the process stop, and start no other. Called again with less time, it hurries."""
-        kill_at = asyncio.get_running_loop().time() + grace_s + (MARGIN_S if grace_s else HURRY_S) + PATIENCE_S
+        kill_at = (
+            asyncio.get_running_loop().time() + grace_s + (MARGIN_S if grace_s else HURRY_S) + PATIENCE_S
+        )
         if self._stopping.is_set() and kill_at >= self._kill_at:
             return
         self._grace_s, self._kill_at = grace_s, kill_at
@@ -156,4 +158,6 @@ class AgentProcess:
             return
 
     def _tell(self, kind: NoticeKind, text: str = "", *, again_s: float | None = None) -> None:
-        self._tell_supervisor(Notice(kind=kind, name=self.name, pid=self.pid or 0, text=text, again_s=again_s))
+        self._tell_supervisor(
+            Notice(kind=kind, name=self.name, pid=self.pid or 0, text=text, again_s=again_s)
+        )

@@ -35,6 +35,7 @@ PARENT_CHECK_S = 1.0
 HURRY_S = 3.0
 """The same margin when there is no grace (left), as after a second Ctrl-C."""
 
+SUPERVISOR = "the supervisor"
 OnStop = Callable[[float, str], None]
 """Called on this thread with the seconds of grace and who wants the end; more than once if it gets urgent."""
 
@@ -98,7 +99,8 @@ class Lifeline:
     def say(self, word: Word) -> None:
         """Tell the supervisor, if there is one."""
         if self._connection is not None:
-            with contextlib.suppress(OSError):  # it is gone, or does not listen: this process goes on all the same
+            # If it is gone, or does not listen, this process goes on all the same.
+            with contextlib.suppress(OSError):
                 self._connection.send(word.encode(), socket.MSG_DONTWAIT)
 
     # The thread ---------------------------------------------------------------------------------
@@ -153,7 +155,7 @@ class Lifeline:
         for line in self._lines.feed(data):
             grace_s = parse_stop(line)
             if grace_s is not None:
-                self._begin(grace_s, "the supervisor")
+                self._begin(grace_s, SUPERVISOR)
         return bool(data)
 
     def _begin(self, grace_s: float, by: str) -> None:
@@ -175,7 +177,9 @@ class Lifeline:
             if self.settled
             else "what was not handed back is delivered again after its ack wait"
         )
-        log.error("the end took too long (the main thread is at %s); ended all the same, %s", self._place(), kept)
+        log.error(
+            "the end took too long (the main thread is at %s); ended all the same, %s", self._place(), kept
+        )
         os._exit(0 if self.settled else 1)
 
     def _place(self) -> str:

@@ -25,7 +25,9 @@ def check_target(target: str) -> tuple[str, str]:
     module, colon, attribute = target.partition(":") if isinstance(target, str) else ("", "", "")
     if module.endswith(".py") or "/" in module:
         proposed = module.removesuffix(".py").strip("./").replace("/", ".")
-        raise ConfigError(f"{quoted(target)} names a file; name the module: {proposed}:{attribute or 'agent'}")
+        raise ConfigError(
+            f"{quoted(target)} names a file; name the module: {proposed}:{attribute or 'agent'}"
+        )
     if not colon or not all(map(str.isidentifier, [*module.split("."), *attribute.split(".")])):
         raise ConfigError(f"{quoted(target)} names no agent; write module:agent, such as shop.agents:packer")
     return module, attribute
@@ -48,7 +50,9 @@ def load(target: str) -> Any:
         try:
             found = getattr(found, part)
         except AttributeError:
-            raise ConfigError(f"module {module_name} has no {attribute!r}{_hint(module, module_name)}") from None
+            raise ConfigError(
+                f"module {module_name} has no {attribute!r}{_hint(module, module_name)}"
+            ) from None
     return found
 
 
@@ -87,4 +91,8 @@ def _shown(filename: str) -> str:
 
 def _hint(module: ModuleType, name: str) -> str:
     agents = sorted(key for key, value in vars(module).items() if isinstance(value, Agent))
-    return f"; its agents are {', '.join(f'{name}:{key}' for key in agents)}" if agents else " and no other agent"
+    return (
+        f"; its agents are {', '.join(f'{name}:{key}' for key in agents)}"
+        if agents
+        else " and no other agent"
+    )

@@ -20,7 +20,9 @@ LINE = 10_000
 """Characters of one line; a longer one is cut."""
 
 _PACKAGE = str(Path(__file__).parent.parent)
-_ExcInfo: TypeAlias = "tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]"
+_ExcInfo: TypeAlias = (
+    "tuple[type[BaseException], BaseException, TracebackType | None] | tuple[None, None, None]"
+)
 
 
 def set_up(name: str, level: str) -> None:

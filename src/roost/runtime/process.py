@@ -26,7 +26,9 @@ def main(arguments: list[str]) -> int:
     """Exit code 0: stopped in order; 1: could not be started, or not be ended in time; 2: wrong usage."""
     try:
         (target,) = arguments
-        lifeline = Lifeline(_connection(), grace_s=check_grace(float(os.environ.pop("ROOST_GRACE_S", GRACE_S))))
+        lifeline = Lifeline(
+            _connection(), grace_s=check_grace(float(os.environ.pop("ROOST_GRACE_S", GRACE_S)))
+        )
     except (ValueError, OSError) as error:  # ConfigError is a ValueError
         sys.stderr.write(f"usage: python -m roost.runtime.process module:agent ({error})\n")
         return 2

@@ -42,7 +42,9 @@ def run_agent(
     To be called in the main thread, outside of an event loop. Raises ConfigError for a grace that is none.
     """
     if threading.current_thread() is not threading.main_thread():
-        raise ConfigError("run_agent needs the main thread, because signals arrive there; use bus.serving elsewhere")
+        raise ConfigError(
+            "run_agent needs the main thread, because signals arrive there; use bus.serving elsewhere"
+        )
     lifeline = Lifeline(None, grace_s=check_grace(grace_s))
     lifeline.start()
     code = run(
@@ -53,7 +55,11 @@ def run_agent(
 
 
 def run(
-    load: Callable[[], Agent[Any]], lifeline: Lifeline, *, url: str | None = None, namespace: str | None = None
+    load: Callable[[], Agent[Any]],
+    lifeline: Lifeline,
+    *,
+    url: str | None = None,
+    namespace: str | None = None,
 ) -> int:
     """`run_agent`, with a lifeline that has been started."""
     before = set(threading.enumerate())
@@ -132,7 +138,7 @@ def _left_behind(before: set[threading.Thread]) -> list[threading.Thread]:
 
 
 def _failed(lifeline: Lifeline, reason: str, error: Exception) -> int:
-    if lifeline.ready:  # it served, and failed at its end: a lifespan that raises when it is left, for instance
+    if lifeline.ready:  # it served: this was a lifespan that raises when it is left, for instance
         log.error("the agent failed at its end: %s", reason, exc_info=error)
         return 1
     lifeline.settled = True

@@ -26,6 +26,7 @@ from roost.errors import (
     RequestTimeout,
 )
 from roost.instance import Instance
+from roost.runtime.lifeline import SUPERVISOR
 from roost.runtime.words import Word
 from roost.settings import resolve
 
@@ -59,7 +60,8 @@ class Stop:
             return  # the loop is closed: the end has been reached already
 
     def _ask(self, grace_s: float, by: str) -> None:
-        log.info("stopping for %s; running handlers have %g s", by, grace_s)
+        level = logging.DEBUG if by == SUPERVISOR else logging.INFO  # which has told it already
+        log.log(level, "stopping for %s; running handlers have %g s", by, grace_s)
         if self._asked.is_set():
             self._urgent.set()
             return
@@ -114,13 +116,21 @@ async def serve(
                     await stop.end(instance)
                     settled()
                     return
-        except (ConnectError, NoResponders, NotConnected, Disconnected, RequestTimeout, JetStreamError) as error:
+        except (
+            ConnectError,
+            NoResponders,
+            NotConnected,
+            Disconnected,
+            RequestTimeout,
+            JetStreamError,
+        ) as error:
             if ready or not _passes(error):
                 raise
             tell(Word("waiting", name, str(error)))
         finally:
             soon.cancel()
-        await asyncio.sleep(min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempt, 10)) * (0.5 + 0.5 * random.random()))
+        delay_s = min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempt, 10))
+        await asyncio.sleep(delay_s * (0.5 + 0.5 * random.random()))
 
 
 def _passes(error: Exception) -> bool:

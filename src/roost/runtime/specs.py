@@ -31,7 +31,9 @@ class AgentSpec:
     def __post_init__(self) -> None:
         check_target(self.target)
         if type(self.processes) is not int or not 1 <= self.processes <= MAX_PROCESSES:
-            raise ConfigError(f"processes = {quoted(self.processes)}: must be an int from 1 to {MAX_PROCESSES}")
+            raise ConfigError(
+                f"processes = {quoted(self.processes)}: must be an int from 1 to {MAX_PROCESSES}"
+            )
         if self.name:
             token(self.name, name="name")
 

@@ -70,7 +70,8 @@ class Supervisor:
     async def __aenter__(self) -> Self:
         """Starts the processes; does not wait until they are ready (`wait_ready` does)."""
         self._keepers = [
-            asyncio.create_task(process.keep(), name=f"roost-keep-{process.name}") for process in self.processes
+            asyncio.create_task(process.keep(), name=f"roost-keep-{process.name}")
+            for process in self.processes
         ]
         return self
 

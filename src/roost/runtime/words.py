@@ -33,7 +33,9 @@ class Word:
         shown = {"kind": self.kind, "name": self.name, "text": clean(self.text, TEXT_LIMIT)}
         line = json.dumps(shown, ensure_ascii=False).encode()
         if len(line) >= LINE_LIMIT:  # characters of several bytes
-            line = json.dumps({**shown, "text": clean(self.text, TEXT_LIMIT // 5)}, ensure_ascii=False).encode()
+            line = json.dumps(
+                {**shown, "text": clean(self.text, TEXT_LIMIT // 5)}, ensure_ascii=False
+            ).encode()
         return line + b"\n"
 
     @classmethod
