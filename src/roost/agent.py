@@ -87,7 +87,8 @@ class Agent(Generic[D]):
     def handles(
         self, contract: StreamEndpoint[I, C], /, *, concurrency: int = ..., backlog: int | None = ...
     ) -> Callable[
-        [Callable[[I, Context[D]], AsyncIterator[C]]], Callable[[I, Context[D]], AsyncIterator[C]]
+        [Callable[[I, Context[D]], AsyncIterator[C]] | Callable[[I], AsyncIterator[C]]],
+        Callable[..., AsyncIterator[C]],
     ]: ...
     @overload
     def handles(
@@ -169,7 +170,8 @@ class Agent(Generic[D]):
         def register(function: Any) -> Any:
             if any(_same(handler.contract, contract) for handler in self.handlers):
                 raise ConfigError(f"agent {self.name} handles {contract} already")
-            Function(function, threads=1, yields=isinstance(contract, StreamEndpoint))  # its shape is checked here, where the mistake is
+            # Its shape is checked here, where the mistake is.
+            Function(function, threads=1, yields=isinstance(contract, StreamEndpoint))
             self.handlers.append(
                 Handler(
                     contract=contract,

@@ -277,9 +277,10 @@ class Bus:
     ) -> Handle[O]:
         """Submit a dead letter's work again, as it was or with another `value`; the letter is kept.
 
-        `letter` may be the id of the dead task. Two replays of the same letter at the same moment are
-        one, if their payloads are equal. Raises ConfigError when there is no such letter, or it belongs to
-        another contract; else as `submit`.
+        `letter` may be the id of the dead task: then it is replayed once more. A `DeadLetter` stands for the
+        letter as it was when it was read: replaying that again, here or elsewhere, finds the first replay if
+        the payloads are equal, and raises Conflict if not. Raises ConfigError when there is no such letter,
+        or it belongs to another contract; else as `submit`.
         """
         ref = letter.ref if isinstance(letter, DeadLetter) else self.handle(task, letter).ref
         if ref.name != task.name:
@@ -287,7 +288,7 @@ class Bus:
                 f"dead letter {ref} belongs to task {ref.name!r}, not to {task.name!r}; nothing was submitted"
             )
         current = await find_dead(self.log, ref)
-        target = replay_ref(current)
+        target = replay_ref(letter if isinstance(letter, DeadLetter) else current)
         subject = self.log.subjects.task(target)
         data = current.input if value is None else task.input_codec.encode(value, subject=subject)
         stored = await self._submitter.submit(Item(target, data, Trace.new().header), timeout_s=timeout_s)

@@ -67,15 +67,11 @@ def test_every_command_explains_itself_with_an_example(command: str, tmp_path: P
         ["nosuch"],
         ["up"],
         ["up", "shop.py"],
-        ["up", "a:b", "a:b", "--processes", "0"],
         ["up", "a:b", "--log-level", "loud"],
         ["dead", "ls", "a.*"],
         ["dead", "replay", "a", "b", "--edit", "-"],
         ["provision", "--max-bytes", "much"],
-        ["provision", "--replicas", "2"],
-        ["timeline"],
         ["timeline", "x", "--all"],
-        ["server", "--port", "http"],
     ],
 )
 def test_wrong_usage_has_exit_code_2_and_a_hint(arguments: list[str], tmp_path: Path) -> None:

@@ -1,9 +1,9 @@
-"""The submitter of the kill test: `python -m kill.submitter URL NAMESPACE FILE SEED RATE BEGAN`.
+"""The submitter of the kill test, run by the nursery with URL NAMESPACE FILE SEED RATE BEGAN.
 
 It keeps FILE, its own record of what it was told: `try <id>` is written before a submission, `ok <id>` when that
 returned, `unknown <id>` when it was told so. Each line is handed to the kernel before the next step, so that the
 file is right whenever this process is killed. Begun anew, it goes on where the file ends, and submits half of
-what it does not know of again under the same keys; the other half stays unknown. It prints `ready` when connected.
+what it does not know of again under the same keys; the other half stays unknown.
 """
 
 from __future__ import annotations
@@ -12,9 +12,8 @@ import asyncio
 import os
 import random
 import signal
-import sys
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import roost
@@ -102,20 +101,18 @@ class Submitter:
         self._book.write("ok", plain)
 
 
-async def main(url: str, namespace: str, file: str, seed: str, rate: str, began: str) -> None:
+async def main(
+    url: str, namespace: str, file: str, seed: str, rate: str, began: str, ready: Callable[[], object]
+) -> None:
     told_to_stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
     while not told_to_stop.is_set():
         try:
             async with roost.connect(url, namespace=namespace) as bus:
-                print("ready", flush=True)
+                ready()
                 submitter = Submitter(bus, Book(file), int(seed), float(rate), float(began))
                 await submitter.again()
                 while not told_to_stop.is_set():
                     await submitter.step()
         except roost.ConnectError as error:
-            print(f"the server was down as the submitter began, it tries again: {error}", file=sys.stderr)
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:7]))
+            print(f"the server was down as the submitter began, it tries again: {error}", flush=True)

@@ -15,7 +15,8 @@ import pytest
 from nats.errors import Error as NatsError
 
 from kill.conftest import LONG_S
-from kill.killer import HERE, WORKERS, Arena
+from kill.killer import WORKERS, Arena
+from kill.processes import HERE, Nursery
 from kill.work import BOMB_ATTEMPTS
 from roost.server import LocalServer
 
@@ -32,16 +33,17 @@ async def test_every_accepted_task_has_exactly_one_outcome_whatever_dies(
     own_server: LocalServer, tmp_path: Path, seed: int, seconds: float
 ) -> None:
     print(f"\nkill test: {seconds:g} s, seed {seed} (repeat with --roost-seed {seed}), files in {tmp_path}")
-    arena = Arena(own_server, NAMESPACE, tmp_path, seed, RATE)
-    await arena.start()
-    try:
+    async with Nursery() as nursery:
+        arena = Arena(nursery, own_server, NAMESPACE, tmp_path, seed, RATE)
+        await arena.start()
         await arena.rage(seconds)
         took_s = await arena.stop_submitting()
         calm_since = time.time()
-        await all_ended(own_server.url, arena, calm_since)
-        converged_s = time.time() - calm_since
-    finally:
-        await arena.stop()
+        try:
+            await all_ended(own_server.url, arena, calm_since)
+            converged_s = time.time() - calm_since
+        finally:
+            await arena.stop()
     verdict = await checked(own_server.url, arena)
     report(arena, verdict, took_s, converged_s)
     assert verdict["faults"] == {}

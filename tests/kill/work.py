@@ -50,6 +50,6 @@ def job_of(n: int, seed: int) -> Job:
     if is_bomb(n):
         return Job(n=n)
     kind: Kind = chance.choices(
-        ("quick", "flaky", "late", "rejected", "hopeless", "slow"), weights=(80, 10, 4, 3, 1, 2)
+        ("quick", "flaky", "late", "rejected", "hopeless", "slow"), weights=(76, 10, 4, 3, 1, 6)
     )[0]
     return Job(n=n, kind=kind, slow_s=round(chance.uniform(0.2, 1.0), 3) if kind == "slow" else 0.0)

@@ -1,4 +1,4 @@
-"""A worker of the kill test: `python -m kill.worker URL NAMESPACE STARTS SEED DIES_AFTER_S`.
+"""A worker of the kill test, run by the nursery with URL NAMESPACE STARTS SEED DIES_AFTER_S.
 
 It appends `<id> <time>` to STARTS whenever a handler starts. With DIES_AFTER_S above 0 it dies so long after it
 began, in the middle of what it sends: the first part of some write reaches the server, the rest does not.
@@ -10,9 +10,9 @@ import asyncio
 import os
 import random
 import signal
-import sys
 import time
 from asyncio.selector_events import _SelectorSocketTransport  # type: ignore[attr-defined]
+from collections.abc import Callable
 
 import roost
 from kill.work import Job, bomb, work
@@ -62,7 +62,9 @@ def die_while_sending(after_s: float, chance: random.Random) -> None:
     _SelectorSocketTransport.write = cut
 
 
-async def main(url: str, namespace: str, starts: str, seed: str, dies_after_s: str) -> None:
+async def main(
+    url: str, namespace: str, starts: str, seed: str, dies_after_s: str, ready: Callable[[], object]
+) -> None:
     told_to_stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
     if float(dies_after_s) > 0:
@@ -71,11 +73,8 @@ async def main(url: str, namespace: str, starts: str, seed: str, dies_after_s: s
     while True:
         try:
             async with roost.connect(url, namespace=namespace) as bus, bus.serving(serving(file), grace_s=5):
+                ready()
                 await told_to_stop.wait()
                 return
         except (roost.ConnectError, roost.NotConnected, roost.Disconnected, roost.RequestTimeout) as error:
             print(f"the server was down as this worker began, it tries again: {error}", flush=True)
-
-
-if __name__ == "__main__":
-    asyncio.run(main(*sys.argv[1:6]))

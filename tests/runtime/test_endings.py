@@ -193,7 +193,7 @@ async def test_a_process_that_still_waits_for_the_broker_ends_at_once() -> None:
         ) as program:
             await program.says("waiting for the server")
             program.signal(signal.SIGTERM)
-            assert await program.ends(timeout_s=3) == 0
+            assert await program.ends(timeout_s=4) == 0
 
 
 @pytest.mark.parametrize(

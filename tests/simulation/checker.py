@@ -72,28 +72,34 @@ class Check:
     def submissions(self) -> None:
         """What was accepted is there; what is there was submitted."""
         there = {ref.id for ref in {**self.tasks, **self.ends} if ref.run == ref.id}
-        for id in self.world.accepted - there:
+        for id in self.world.clients.accepted - there:
             self.world.complain(f"{id} was accepted, and is not stored")
-        for id in there - self.world.tried:
-            if not id.startswith(("job:", "bomb:", "voyage:")) and id in self.world.accepted:
+        for id in there - self.world.clients.tried:
+            if not id.startswith(("job:", "bomb:", "voyage:")) and id in self.world.clients.accepted:
                 continue
             if ":" in id:
                 self.world.complain(f"{id} is stored, and was never submitted")
-        for group, size in self.world.groups.items():
-            seqs = [task[0].seq for ref, task in self.tasks.items() if task and ref.id.startswith(f"job:{group}-")]
+        for group, size in self.world.clients.groups.items():
+            seqs = [
+                task[0].seq for ref, task in self.tasks.items() if task and ref.id.startswith(f"job:{group}-")
+            ]
             if seqs and (len(seqs) != size or max(seqs) - min(seqs) != size - 1):
                 self.world.complain(f"batch {group} was stored in pieces: {sorted(seqs)}, {size} records")
 
     def fences(self) -> None:
         """Only who coordinates a run writes to it."""
         for run, epochs in self.epochs.items():
-            written = [one for subject, found in self.steps.items() if subject.split(".")[2] == run for one in found]
+            written = [
+                one for subject, found in self.steps.items() if subject.split(".")[2] == run for one in found
+            ]
             written += [one for one in self.states[run] if json.loads(one.data)["status"] != "cancelling"]
             for record in written:
                 by = json.loads(record.data)["by"]
                 epoch = [one for one in epochs if one.seq < record.seq]
                 if not epoch or json.loads(epoch[-1].data)["by"] != by:
-                    self.world.complain(f"{record.subject} ({record.seq}) was written by {by} after another had taken over")
+                    self.world.complain(
+                        f"{record.subject} ({record.seq}) was written by {by} after another had taken over"
+                    )
 
     def commits(self) -> None:
         """The parts of a commit stand together: a plan and its tasks, an outcome and its run's state."""
@@ -106,19 +112,23 @@ class Check:
                 contract = step["contract"]
                 # the task of what was cancelled meanwhile is gone
                 if any(one is not None and one.tokens[3:5] != ["task", contract] for one in before):
-                    self.world.complain(f"the plan {record.subject} ({record.seq}) does not stand with its {step['count']} tasks")
+                    self.world.complain(
+                        f"the plan {record.subject} ({record.seq}) does not stand with its {step['count']} tasks"
+                    )
         for ref, ends in self.ends.items():
             if ref.name != "voyage" or not ends or json.loads(ends[0].data)["status"] != "done":
                 continue
             state = self.records.get(ends[0].seq - 1)
             if state is None or state.subject != f"{NAMESPACE}.run.{inner_run(ref)}.state":
-                self.world.complain(f"the outcome of {ref} ({ends[0].seq}) does not stand with its run's state")
+                self.world.complain(
+                    f"the outcome of {ref} ({ends[0].seq}) does not stand with its run's state"
+                )
 
     def steps_once(self) -> None:
-        """One result per step; who does not know whether it is stored may store it again."""
+        """One record per operation."""
         for subject, found in self.steps.items():
-            if len({record.data for record in found}) > 1:
-                self.world.complain(f"{subject} has {len(found)} different results")
+            if len(found) > 1:
+                self.world.complain(f"{subject} was stored {len(found)} times")
 
     def reports(self) -> None:
         """Each run came to what an undisturbed one comes to."""
@@ -130,12 +140,11 @@ class Check:
             if end["status"] == "done":
                 report = Report.model_validate(end["value"])
                 if report != expected(order, report.version):
-                    self.world.complain(f"run {ref} reports {report!r} instead of {expected(order, report.version)!r}")
-            elif end["status"] == "dead" or not self._is_cancelled(ref):
+                    self.world.complain(
+                        f"run {ref} reports {report!r} instead of {expected(order, report.version)!r}"
+                    )
+            elif end["status"] == "dead" or not self.world.clients.cancelled:
                 self.world.complain(f"run {ref} ended as {end['status']}: {end.get('reason')}")
-
-    def _is_cancelled(self, ref: Ref) -> bool:
-        return bool(self.world.cancelled)
 
     def repetitions(self) -> None:
         """Each execution of a run saw what those before it had seen."""
@@ -144,7 +153,9 @@ class Check:
             for seen in executions.values():
                 for number, (one, other) in enumerate(zip(longest, seen, strict=False)):
                     if one != other:
-                        self.world.complain(f"executions of run {run} saw {one} and {other} as number {number}")
+                        self.world.complain(
+                            f"executions of run {run} saw {one} and {other} as number {number}"
+                        )
                         break
                 if len(seen) > len(longest):
                     longest = seen

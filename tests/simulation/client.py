@@ -14,8 +14,9 @@ from roost.errors import ConnectionClosed, Disconnected, NotConnected
 from roost.transport import Link, Listener, Message
 from roost.transport.client import Client
 from roost.transport.requests import Requests
+from simulation.connection import Connection
 from simulation.loop import Process, SimLoop
-from simulation.server import Connection, Server
+from simulation.server import Server
 
 Strike = Callable[[str, Process], None]
 

@@ -75,7 +75,8 @@ class Consumer:
     def pending(self) -> int:
         """Matching messages that were never delivered."""
         return sum(
-            record is not None and matches(self.filter, record.tokens) for record in self.stream.records[self.next - 1 :]
+            record is not None and matches(self.filter, record.tokens)
+            for record in self.stream.records[self.next - 1 :]
         )
 
     def turn(self, now: float) -> None:

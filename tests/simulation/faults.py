@@ -15,6 +15,7 @@ KINDS = {
     "cut": 0.015,
     "stall": 0.01,
     "lose_request": 0.02,
+    "late_request": 0.01,
     "lose_answer": 0.03,
     "slow_answer": 0.02,
     "lose_hint": 0.5,
@@ -36,7 +37,8 @@ class Faults:
         self.active = True
         share = rng.choice((0.2, 0.5, 0.5, 1.0))
         self.rates = {
-            kind: most * 10 ** rng.uniform(-0.8, 0.3) if rng.random() < share else 0.0 for kind, most in KINDS.items()
+            kind: most * 10 ** rng.uniform(-0.8, 0.3) if rng.random() < share else 0.0
+            for kind, most in KINDS.items()
         }
         self.crashes = rng.random() < 0.3
         self.sluggish = rng.random() < 0.15

@@ -13,7 +13,7 @@ from asyncio import events
 from collections import deque
 from collections.abc import Callable, Coroutine
 from heapq import heappop, heappush
-from typing import Any
+from typing import Any, cast
 
 STEPS = 400_000
 """Callbacks after which a simulation is taken to run in circles."""
@@ -51,7 +51,11 @@ class Handle:
     __slots__ = ("_args", "_callback", "_cancelled", "_context", "_when", "process")
 
     def __init__(
-        self, when: float, callback: Callable[..., object], args: tuple[Any, ...], context: contextvars.Context
+        self,
+        when: float,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        context: contextvars.Context,
     ) -> None:
         self._when = when
         self._callback = callback
@@ -82,6 +86,12 @@ class SimLoop(asyncio.AbstractEventLoop):
         self.closed = False
         self.complaints: list[str] = []
         """What asyncio would log: exceptions of callbacks."""
+
+    @classmethod
+    def make(cls) -> SimLoop:
+        """A loop; its type has many methods more, which nothing here needs."""
+        loop: SimLoop = cast(Any, cls)()
+        return loop
 
     # What asyncio asks for ------------------------------------------------------------------------
 
@@ -116,12 +126,18 @@ class SimLoop(asyncio.AbstractEventLoop):
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Handle:
-        handle = Handle(self._now, callback, args, context if context is not None else contextvars.copy_context())
+        handle = Handle(
+            self._now, callback, args, context if context is not None else contextvars.copy_context()
+        )
         self._ready.append(handle)
         return handle
 
     def call_at(  # type: ignore[override]
-        self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self,
+        when: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Handle:
         handle = Handle(when, callback, args, context if context is not None else contextvars.copy_context())
         self._count += 1
@@ -129,7 +145,11 @@ class SimLoop(asyncio.AbstractEventLoop):
         return handle
 
     def call_later(  # type: ignore[override]
-        self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+        self,
+        delay: float,
+        callback: Callable[..., object],
+        *args: Any,
+        context: contextvars.Context | None = None,
     ) -> Handle:
         return self.call_at(self._now + delay, callback, *args, context=context)
 

@@ -70,7 +70,7 @@ MUTANTS = (
                 "            ours = await self._writer.write(delivery, record)\n        except Unstorable as error:",
             ),
         ),
-        signs=("has no outcome", "not all has ended"),
+        signs=("has no outcome",),
     ),
     Mutant(
         name="coordinators are not fenced",
@@ -80,12 +80,25 @@ MUTANTS = (
                 "return guarded(self.subjects.epoch, self.seq)",
                 "return ()",
             ),
+            (
+                "src/roost/runs/epoch.py",
+                "guarded(self.subjects.epoch, seq, trace)",
+                '((("traceparent", trace),) if trace else ())',
+            ),
         ),
-        signs=("after another had taken over", "different results", "executions of run"),
+        signs=("after another had taken over", "was stored 2 times", "executions of run"),
     ),
     Mutant(
         name="inputs are not compared",
-        cuts=(("src/roost/runs/inputs.py", "", ""),),
+        cuts=(
+            ("src/roost/runs/run.py", 'if there["input"] != given:', "if False:"),
+            (
+                "src/roost/runs/run.py",
+                "if task is not None and not same_input(contract, task.data, data, value):",
+                "if False:",
+            ),
+            ("src/roost/runs/fanout.py", 'if _digest(items) != planned["input"]:', "if False:"),
+        ),
         signs=("instead of",),
     ),
     Mutant(
@@ -136,7 +149,9 @@ def copied(mutant: Mutant, folder: Path) -> Path:
         path = folder / file
         code = path.read_text()
         if code.count(text) != 1:
-            raise SystemExit(f"mutant {mutant.name!r} fits {file} {code.count(text)} times, not once:\n{text}")
+            raise SystemExit(
+                f"mutant {mutant.name!r} fits {file} {code.count(text)} times, not once:\n{text}"
+            )
         path.write_text(code.replace(text, replacement))
     return folder
 
@@ -161,8 +176,9 @@ def simulated(folder: Path, mutant: Mutant, seed: int) -> tuple[str, str]:
     if test.returncode == 0:
         return "green", test.stdout.partition(":")[0].strip()
     for line in lines:
-        if any(sign in line for sign in mutant.signs):
-            return "red", line[:140]
+        said = [part for part in line.split("; ") if any(sign in part for sign in mutant.signs)]
+        if said:
+            return "red", f"{line.split(':')[0]}: {said[0].removeprefix(line.split(':')[0] + ': ')}"[:140]
     return "broken", (lines[0] if lines else test.stderr.strip()[-200:] or test.stdout[-200:])[:300]
 
 

@@ -54,7 +54,9 @@ class _Complaints(logging.Handler):
         self.texts: list[str] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        self.texts.append(f"{record.getMessage()}: {record.exc_info[1]!r}" if record.exc_info else record.getMessage())
+        self.texts.append(
+            f"{record.getMessage()}: {record.exc_info[1]!r}" if record.exc_info else record.getMessage()
+        )
 
 
 @contextmanager
@@ -64,14 +66,17 @@ def same_every_time(world: World) -> Iterator[_Complaints]:
     clock = SimpleNamespace(time=lambda: EPOCH_S + loop.time(), monotonic=loop.time)
     complaints = _Complaints()
     logger = logging.getLogger("roost.tasks")
-    kept = [(log, "time", log.time), (journal, "time", journal.time), (secrets, "token_hex", secrets.token_hex)]
-    kept += [(secrets, "token_urlsafe", secrets.token_urlsafe), (coordinator, "PARKED_S", coordinator.PARKED_S)]
+    kept = [
+        (log, "time", log.time),
+        (journal, "time", journal.time),
+        (secrets, "token_hex", secrets.token_hex),
+    ]
+    kept += [
+        (secrets, "token_urlsafe", secrets.token_urlsafe),
+        (coordinator, "PARKED_S", coordinator.PARKED_S),
+    ]
     random.seed(world.seed)
     trace._source.seed(world.seed)
-    log.time = journal.time = clock  # type: ignore[assignment]
-    secrets.token_hex = lambda nbytes=16: f"{dice.getrandbits(8 * (nbytes or 16)):0{2 * (nbytes or 16)}x}"
-    secrets.token_urlsafe = lambda nbytes=32: secrets.token_hex(nbytes)
-    coordinator.PARKED_S = PARKED_S
     logging.disable(logging.WARNING)
     logger.addHandler(complaints)
     propagate, logger.propagate = logger.propagate, False
@@ -111,7 +116,7 @@ def play(seed: int, *, traced: bool = False, last: int = LAST_EVENTS) -> Result:
         for record in stream.records if stream is not None else []:
             if record is not None:
                 hashed.update(f"{record.seq} {record.subject} {record.at:.6f} ".encode() + record.data)
-        result = Result(
+        return Result(
             seed,
             world.complaints,
             list(events),
@@ -121,7 +126,6 @@ def play(seed: int, *, traced: bool = False, last: int = LAST_EVENTS) -> Result:
             hashed.hexdigest()[:16],
             world.faults.count,
         )
-    return result
 
 
 def quiet() -> None:

@@ -9,17 +9,17 @@ from __future__ import annotations
 import json
 from base64 import b64encode
 from collections.abc import Callable
-from datetime import UTC, datetime
 from typing import Any
 
 from roost.transport import Message
+from simulation.connection import Connection
 from simulation.consumer import Consumer, Memory, Pull
 from simulation.faults import Faults
 from simulation.loop import NOWHERE, Process, SimLoop
 from simulation.stream import Refused, Stored, Stream, matches
 
 EPOCH_S = 1_800_000_000.0
-"""Server time, in seconds since 1970, at loop time 0."""
+"""Server time, in seconds since 1970, at loop time 0: 8 o'clock on 15 January 2027."""
 MEMORY_S = 0.1
 """How much of a consumer's state a crash may forget: it is written down about every 100 ms."""
 MOST_RESULTS = 1024
@@ -31,63 +31,6 @@ ERRORS = {
     10148: (400, "consumer already exists"),
     10037: (404, "no message found"),
 }
-
-
-class Connection:
-    """One client's connection, from its making to its end."""
-
-    def __init__(self, server: Server, process: Process, receive: Callable[[int, Message], None]) -> None:
-        self.server = server
-        self.process = process
-        self.open = True
-        self.receive = receive
-        self.on_pong: Callable[[int], None] = lambda _: None
-        self.on_cut: Callable[[Connection], None] = lambda _: None
-        self.up_at = 0.0
-        self.down_at = 0.0
-        self.on_the_way: list[tuple[Any, ...]] = []  # sent by the client and not arrived
-
-    def send(self, *command: Any) -> None:
-        """From the client to the server."""
-        loop = self.server.loop
-        self.up_at = max(self.up_at, loop.time() + self.server.faults.delay_s())
-        self.on_the_way.append(command)
-        loop.call_at(self.up_at, self._arrive, command, context=NOWHERE)
-
-    def _arrive(self, command: tuple[Any, ...]) -> None:
-        if self.open:
-            self.on_the_way.pop(0)
-            self.server.take(self, command)
-
-    def answer(self, sid: int, message: Message) -> None:
-        """From the server to a subscription of the client."""
-        loop = self.server.loop
-        self.down_at = max(self.down_at, loop.time() + self.server.faults.delay_s())
-        loop.call_at(self.down_at, self._deliver, sid, message, context=self.process.context)
-
-    def pong(self, number: int) -> None:
-        loop = self.server.loop
-        self.down_at = max(self.down_at, loop.time() + self.server.faults.delay_s())
-        loop.call_at(self.down_at, self._ponged, number, context=self.process.context)
-
-    def _deliver(self, sid: int, message: Message) -> None:
-        if self.open:
-            self.receive(sid, message)
-
-    def _ponged(self, number: int) -> None:
-        if self.open:
-            self.on_pong(number)
-
-    def close(self, kept: int) -> None:
-        """The end, of the process or the network: the first `kept` messages on their way still arrive."""
-        if not self.open:
-            return
-        for command in self.on_the_way[:kept]:
-            self.server.take(self, command)
-        self.on_the_way.clear()
-        self.open = False
-        self.server.forget(self)
-        self.server.loop.call_soon(self.on_cut, self, context=self.process.context)
 
 
 class Server:
@@ -176,13 +119,20 @@ class Server:
         if reply and self.faults.strikes("lose_request"):
             self.trace("  request lost: %s", subject)
             return
+        if reply and b"Nats-Batch" not in head and self.faults.strikes("late_request"):
+            late_s = self.faults.rng.choice((0.05, 1.0, 8.0)) * self.faults.rng.random()
+            self.trace("  request held up for %.2f s: %s", late_s, subject)
+            self.loop.call_later(late_s, self._write, stream, subject, data, reply, head, context=NOWHERE)
+            return
         self._write(stream, subject, data, reply, head)
 
     def _write(self, stream: Stream, subject: str, data: bytes, reply: str, head: bytes) -> None:
         try:
             if reply and head and self.faults.strikes("refuse"):
-                raise Refused(10176, "batch publish is incomplete and was abandoned") if b"Batch" in head else Refused(
-                    10164, "wrong last sequence"
+                raise (
+                    Refused(10176, "batch publish is incomplete and was abandoned")
+                    if b"Batch" in head
+                    else Refused(10164, "wrong last sequence")
                 )
             answer = stream.publish(subject, head, data, self.loop.time(), answered=bool(reply))
         except Refused as refused:
@@ -281,6 +231,7 @@ class Server:
 
     def _stream_info(self, words: list[str], body: dict[str, Any]) -> Any:
         stream = self._named(words[2])
+        answer: dict[str, Any]
         state: dict[str, Any] = {"bytes": 0, "last_seq": stream.last_seq, "messages": 0}
         state["messages"] = sum(record is not None for record in stream.records)
         answer = {"config": stream.config, "state": state, "ts": stamp(self.loop.time())}
@@ -311,7 +262,9 @@ class Server:
         if there is not None and there.config != body["config"]:
             raise refusal(10148)
         if there is None:
-            self.consumers[key] = Consumer(words[3], stream, body["config"], self.loop.time(), self._send_delivery)
+            self.consumers[key] = Consumer(
+                words[3], stream, body["config"], self.loop.time(), self._send_delivery
+            )
         return self._consumer_info(words, {})
 
     def _consumer_info(self, words: list[str], body: dict[str, Any]) -> Any:
@@ -380,7 +333,9 @@ class Server:
         pull = Pull(connection, reply, body["batch"], now + body["expires"] / 1e9, beat_s, now)
         consumer.pulls.append(pull)
         self._turn(consumer)
-        self.loop.call_at(min(pull.expires, now + (beat_s or 1e9)), self._beat, consumer, pull, context=NOWHERE)
+        self.loop.call_at(
+            min(pull.expires, now + (beat_s or 1e9)), self._beat, consumer, pull, context=NOWHERE
+        )
 
     def _beat(self, consumer: Consumer, pull: Pull) -> None:
         """Heartbeats of an idle pull, and its end."""
@@ -389,13 +344,15 @@ class Server:
         now = self.loop.time()
         if now >= pull.expires:
             consumer.pulls.remove(pull)
-            head = f"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: {pull.left}\r\nNats-Pending-Bytes: 0\r\n\r\n"
+            head = f"NATS/1.0 408 Request Timeout\r\nNats-Pending-Messages: {pull.left}\r\n\r\n"
             self._fan(pull.inbox, Message(pull.inbox, "", head.encode(), b""))
             return
         if now - pull.heard >= pull.beat_s - 0.001:
             pull.heard = now
             self._fan(pull.inbox, Message(pull.inbox, "", b"NATS/1.0 100 Idle Heartbeat\r\n\r\n", b""))
-        self.loop.call_at(min(pull.expires, pull.heard + pull.beat_s), self._beat, consumer, pull, context=NOWHERE)
+        self.loop.call_at(
+            min(pull.expires, pull.heard + pull.beat_s), self._beat, consumer, pull, context=NOWHERE
+        )
 
     def _turn(self, consumer: Consumer) -> None:
         now = self.loop.time()
@@ -421,7 +378,9 @@ class Server:
         if self.faults.strikes("forget_delivery"):
             return
         at_ns = int((EPOCH_S + record.at) * 1e9)
-        reply = f"$JS.ACK.{consumer.stream.name}.{consumer.name}.{count}.{record.seq}.{consumer.serial}.{at_ns}.0"
+        reply = (
+            f"$JS.ACK.{consumer.stream.name}.{consumer.name}.{count}.{record.seq}.{consumer.serial}.{at_ns}.0"
+        )
         found = self._inboxes.get(pull.inbox.rpartition(".")[0])
         if found is not None:
             found[0].answer(found[1], Message(record.subject, reply, record.head, record.data))
@@ -448,13 +407,19 @@ def refusal(err_code: int) -> Refused:
 
 def stamp(at: float) -> str:
     """Loop time as the server writes time."""
-    return datetime.fromtimestamp(EPOCH_S + at, UTC).strftime("%Y-%m-%dT%H:%M:%S.%f000Z")
+    seconds, micros = divmod(int(at * 1e6), 1_000_000)
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"2027-01-15T{8 + hours:02d}:{minutes:02d}:{seconds:02d}.{micros:06d}000Z"
 
 
 def with_headers(stream: Stream, record: Stored, more: str) -> bytes:
     """The publisher's headers, and behind them the server's."""
     own = record.head[:-2] if record.head else b"NATS/1.0\r\n"
-    return own + (
-        f"Nats-Stream: {stream.name}\r\nNats-Subject: {record.subject}\r\nNats-Sequence: {record.seq}\r\n"
-        f"Nats-Time-Stamp: {stamp(record.at)}\r\n{more}\r\n"
-    ).encode()
+    return (
+        own
+        + (
+            f"Nats-Stream: {stream.name}\r\nNats-Subject: {record.subject}\r\nNats-Sequence: {record.seq}\r\n"
+            f"Nats-Time-Stamp: {stamp(record.at)}\r\n{more}\r\n"
+        ).encode()
+    )

@@ -91,7 +91,9 @@ class Stream:
 
     # Writing ------------------------------------------------------------------------------------
 
-    def publish(self, subject: str, head: bytes, data: bytes, now: float, *, answered: bool) -> dict[str, Any] | None:
+    def publish(
+        self, subject: str, head: bytes, data: bytes, now: float, *, answered: bool
+    ) -> dict[str, Any] | None:
         """One published message; its acknowledgement, or None where the server says nothing. Raises Refused."""
         headers = parse_headers(head) if head else {}
         guard = self._guard(subject, headers)
@@ -114,7 +116,13 @@ class Stream:
             raise Refused(WRONG_LAST, f"wrong last sequence: {there}")
 
     def _batched(
-        self, id: str, headers: dict[str, str], write: tuple[str, bytes, bytes, Guard | None], now: float, *, answered: bool
+        self,
+        id: str,
+        headers: dict[str, str],
+        write: tuple[str, bytes, bytes, Guard | None],
+        now: float,
+        *,
+        answered: bool,
     ) -> dict[str, Any] | None:
         number = int(headers.get("Nats-Batch-Sequence", "0"))
         commits = headers.get("Nats-Batch-Commit") == "1"

@@ -180,7 +180,9 @@ async def sail(order: Order, run: Run[Deck]) -> Report:
     values: list[int] = []
     dead = 0
     legs = [Leg(order=order.id, n=n, version=deck.version) for n in planned.numbers]
-    async with run.map(leg, legs, key=lambda one: str(one.n), ahead=order.ahead, ordered=order.ordered) as outcomes:
+    async with run.map(
+        leg, legs, key=lambda one: str(one.n), ahead=order.ahead, ordered=order.ordered
+    ) as outcomes:
         async for outcome in outcomes:
             deck.saw(run, "leg", (outcome.key, type(outcome).__name__))
             match outcome:

@@ -111,7 +111,6 @@ async def test_a_replay_that_dies_can_be_replayed(nats_url: str, namespace: str)
         assert await last.result(timeout_s=SOON_S) == Number(n=2)
 
 
-@pytest.mark.xfail(strict=True, reason="Bus.replay takes the newest letter in the place of the given one")
 async def test_the_same_letter_replayed_twice_is_one_task(nats_url: str, namespace: str) -> None:
     """Bug: whoever came a millisecond after the first replay was noted made another one."""
     async with roost.connect(nats_url, namespace=namespace) as bus:

@@ -10,7 +10,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from roost.contracts import Retry, Task, Topic
+from roost.contracts import Retry, Task, Topic, Workflow
 
 MOST = 200
 """Headings, marks and broken links kept of one file; the rest is counted."""
@@ -18,12 +18,22 @@ TEXT = 200
 """Characters kept of a line that is quoted."""
 
 
+Fault = Literal["", "raises", "flaky"]
+"""What a planted file does to its handler: raise each time, or raise twice and then take its time."""
+
+
 class FileRef(BaseModel):
-    """One file of an audit: `path` is relative to `root`, with `/` on every system."""
+    """One file of an audit: `path` is relative to `root`, with `/` on every system.
+
+    A planted one has a `fault` and is not on the disk. `pause_s` is added to the work, so that a run with faults
+    lasts long enough to be hit.
+    """
 
     audit: str
     root: str
     path: str
+    fault: Fault = ""
+    pause_s: float = 0.0
 
 
 class Skipped(BaseModel):
@@ -80,27 +90,27 @@ class LinkReport(BaseModel):
 
 
 class Folder(BaseModel):
-    """An order to audit `root`; what is written goes to `out`. Both are absolute."""
+    """An order to audit `root`; what is written goes to `out`. Both are absolute. With `faults`, two are planted."""
 
     audit: str
     root: str
     out: str
+    faults: bool = False
 
 
-class Fanout(BaseModel):
-    """What an audit came to: its files, the tasks for them, all ended, and what was left out."""
+class Part(BaseModel):
+    """Some of the files of a folder, in order, and what was left out among them; the `last` part ends the list."""
 
-    files: int
-    submitted: int
-    dead: int
+    files: list[str] = []
     skipped: list[Skipped] = []
     more_skipped: int = 0
+    last: bool = False
 
 
 class ReportOrder(BaseModel):
-    """An order to write the report. What the workers found is in the log, under the name of the audit."""
+    """An order to write the report. What the workers found is in the log, among the records of the `run`."""
 
-    audit: str
+    run: str
     root: str
     out: str
     skipped: list[Skipped] = []
@@ -125,9 +135,15 @@ class Progress(BaseModel):
     dead: int = 0
 
 
+class AtWork(BaseModel):
+    """An instance has the flaky file in its hands, which failed before and would now come to a good end."""
+
+    instance: str
+
+
 _RETRY = Retry(attempts=4, base_s=0.2, cap_s=5)
 
-_ACK_WAIT_S = 5  # so that the work of a killed process goes on after five seconds, not after thirty
+_ACK_WAIT_S = 3  # so that the work of a killed process goes on after three seconds, not after thirty
 
 digest = Task(
     "digest", FileRef, Digest, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600, ack_wait_s=_ACK_WAIT_S
@@ -136,7 +152,6 @@ links = Task(
     "links", FileRef, LinkReport, retry=_RETRY, attempt_timeout_s=60, deadline_s=3600, ack_wait_s=_ACK_WAIT_S
 )
 report = Task("report", ReportOrder, Written, retry=_RETRY, deadline_s=3600, ack_wait_s=_ACK_WAIT_S)
-audit = Task(
-    "audit", Folder, Fanout, retry=_RETRY, attempt_timeout_s=3600, deadline_s=7200, ack_wait_s=_ACK_WAIT_S
-)
+audit = Workflow("audit", Folder, Written, retry=_RETRY, deadline_s=7200, ack_wait_s=_ACK_WAIT_S)
 progress = Topic("roost_demo.{audit}.progress", Progress)
+at_work = Topic("roost_demo.{audit}.at_work", AtWork)

@@ -18,22 +18,21 @@ from roost.contracts import Task
 from roost.demo.contracts import Digest, LinkReport, digest, links
 from roost.demo.report import DeadTask
 from roost.errors import InvalidMessage
+from roost.runs.reading import run_histories
 from roost.tasks import Log, Ref, TaskHistory, end_codec
 from roost.tasks.log import Record
-from roost.tasks.reading import histories
 from roost.tasks.records import Subjects
 
 
 class _Input(BaseModel):
-    """What the inputs of all tasks of an audit have, and those for a file have besides."""
+    """What the inputs of the tasks for files have; those of others have no path."""
 
-    audit: str
     path: str = ""
 
 
 @dataclass(slots=True)
 class Findings:
-    """All tasks of one audit. In `histories` the id of a task for a file is the path of that file."""
+    """All tasks of one run, its coordination included. There the id of a task for a file is that file's path."""
 
     digests: list[Digest] = field(default_factory=list)
     link_reports: list[LinkReport] = field(default_factory=list)
@@ -42,22 +41,19 @@ class Findings:
     unreadable: list[tuple[str, InvalidMessage]] = field(default_factory=list)
 
 
-async def gather(log: Log, audit: str) -> Findings:
-    """Every task of an audit and what came of it, as the log has it now."""
-    records = await log.read_all(log.subjects.run("*"))
-    found = await asyncio.to_thread(find, log.subjects, records, audit)  # seconds, if there are 10,000 files
+async def gather(log: Log, run: str) -> Findings:
+    """Every task of a run and what came of it, as the log has it now. Raises ConfigError if it has not begun."""
+    told = await run_histories(log, run)
+    records = await log.read_all(log.subjects.run(run))
+    found = await asyncio.to_thread(find, log.subjects, records, told)  # seconds, if there are 10,000 files
     for subject, error in found.unreadable:
         log.journal.record("record_unreadable", subject=subject, reason=str(error))
     return found
 
 
-def find(subjects: Subjects, records: Sequence[Record], audit: str) -> Findings:
-    """`gather`, of records that have been read. Pure."""
+def find(subjects: Subjects, records: Sequence[Record], told: Sequence[TaskHistory]) -> Findings:
+    """`gather`, of records and histories that have been read. Pure."""
     found = Findings()
-
-    def complain(subject: str, error: InvalidMessage) -> None:
-        found.unreadable.append((subject, error))
-
     inputs = Codec(_Input)
     paths: dict[Ref, str] = {}
     ends: dict[Ref, Record] = {}
@@ -67,20 +63,18 @@ def find(subjects: Subjects, records: Sequence[Record], audit: str) -> Findings:
             continue
         if kind == "end":
             ends[ref] = record
-        elif kind == "task":
+        elif kind == "task" and ref.name in (digest.name, links.name):
             try:
-                value = inputs.decode(record.data, subject=record.subject)
+                paths[ref] = inputs.decode(record.data, subject=record.subject).path
             except InvalidMessage as error:
-                complain(record.subject, error)
-                continue
-            if value.audit == audit:
-                paths[ref] = value.path
-    for history in histories(records, subjects, complain):
+                found.unreadable.append((record.subject, error))
+    for history in told:
         ref = Ref(history.run, history.name, history.id)
-        path = paths.get(ref)
-        if path is None:
+        if ref not in paths:
+            found.histories.append(replace(history, id=history.name))
             continue
-        found.histories.append(replace(history, id=path or history.id))
+        path = paths[ref]
+        found.histories.append(replace(history, id=path))
         if history.status == "dead":
             found.dead.append(
                 DeadTask(task=ref.name, path=path, reason=history.reason, attempts=len(history.attempts))
@@ -89,10 +83,10 @@ def find(subjects: Subjects, records: Sequence[Record], audit: str) -> Findings:
             try:
                 if ref.name == digest.name:
                     found.digests.append(_value(digest, ends[ref]))
-                elif ref.name == links.name:
+                else:
                     found.link_reports.append(_value(links, ends[ref]))
             except InvalidMessage as error:
-                complain(ends[ref].subject, error)
+                found.unreadable.append((ends[ref].subject, error))
     return found
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,26 +15,32 @@ from roost.agent import Agent
 from roost.bus import Bus, connect
 from roost.context import Context
 from roost.demo.contracts import (
+    AtWork,
     Digest,
-    Fanout,
     FileRef,
     Folder,
     LinkReport,
+    Progress,
     ReportOrder,
     Written,
+    at_work,
     audit,
     digest,
     links,
+    progress,
     report,
 )
-from roost.demo.coordinate import run_audit
+from roost.demo.coordinate import Tell, run_audit
 from roost.demo.digest import digest_text
+from roost.demo.faults import digest_planted
 from roost.demo.gather import Findings, gather
 from roost.demo.links import check_links
 from roost.demo.report import build
 from roost.demo.scan import NotText, read_text
 from roost.demo.write import write
+from roost.errors import RoostError
 from roost.pictures import Timeline
+from roost.runs import Run
 from roost.tasks import Attempt, TaskHistory
 
 
@@ -44,20 +51,40 @@ async def a_bus() -> AsyncIterator[Bus]:
         yield bus
 
 
-coordinator = Agent("coordinator")
+@asynccontextmanager
+async def a_voice() -> AsyncIterator[Tell]:
+    """For the coordinator, which tells how far it is; nothing depends on it, and the next word says more."""
+    async with connect() as bus:
+
+        async def tell(audit: str, value: Progress) -> None:
+            with contextlib.suppress(RoostError):
+                await bus.publish(progress.at(audit=audit), value)
+
+        yield tell
+
+
+coordinator = Agent("coordinator", lifespan=a_voice)
 digester = Agent("digester")
 linker = Agent("linker")
 reporter = Agent("reporter", lifespan=a_bus)
 
 
 @coordinator.handles(audit, concurrency=4)
-async def coordinate(folder: Folder, ctx: Context) -> Fanout:
-    return await run_audit(folder, ctx)
+async def coordinate(folder: Folder, run: Run[Tell]) -> Written:
+    return await run_audit(folder, run)
 
 
 @digester.handles(digest, concurrency=8)
-def digest_file(file: FileRef) -> Digest:
-    """On a thread of its own: reading a file blocks. An OSError that may pass is tried again."""
+async def digest_file(file: FileRef, ctx: Context) -> Digest:
+    """An OSError that may pass is tried again."""
+    if file.fault:
+        here = AtWork(instance=ctx.instance)
+        return await digest_planted(file, ctx.attempt, lambda: ctx.publish(at_work.at(audit=file.audit), here))
+    return await asyncio.to_thread(_digest, file)
+
+
+def _digest(file: FileRef) -> Digest:
+    time.sleep(file.pause_s)
     try:
         text, size = read_text(file.root, file.path)
     except NotText as error:
@@ -67,6 +94,8 @@ def digest_file(file: FileRef) -> Digest:
 
 @linker.handles(links, concurrency=8)
 def check_file(file: FileRef) -> LinkReport:
+    """On a thread of its own: reading a file blocks."""
+    time.sleep(file.pause_s)
     try:
         text, _ = read_text(file.root, file.path)
     except NotText as error:
@@ -77,12 +106,13 @@ def check_file(file: FileRef) -> LinkReport:
 @reporter.handles(report, concurrency=2)
 async def write_report(order: ReportOrder, ctx: Context[Bus]) -> Written:
     began_s = time.time()
-    found = await gather(ctx.deps.log, order.audit)
+    found = await gather(ctx.deps.log, order.run)
     return await asyncio.to_thread(_write, order, found, ctx.instance, began_s)
 
 
 def _write(order: ReportOrder, found: Findings, instance: str, began_s: float) -> Written:
     others = [one for one in found.histories if one.name != report.name]
+    ended = [one for one in others if one.name != audit.name]
     first_s = min((one.submitted_s for one in others), default=began_s)
     whole = build(
         folder=Path(order.root).name or order.root,
@@ -92,7 +122,7 @@ def _write(order: ReportOrder, found: Findings, instance: str, began_s: float) -
         skipped=order.skipped,
         more_skipped=order.more_skipped,
         dead=found.dead,
-        histories=others,
+        histories=ended,
     )
     own = [_running(one, instance, began_s) for one in found.histories if one.name == report.name]
     picture = Timeline([*others, *own], f"roost demo: audit of {whole.folder}", until_s=time.time())
@@ -109,4 +139,4 @@ def _running(task: TaskHistory, instance: str, began_s: float) -> TaskHistory:
     """The reporter's own task: the log has nothing yet of the attempt that is drawing this picture."""
     number = len(task.attempts) + 1
     now = Attempt(number=number, by=instance, started_s=began_s, ended_s=None, result="running")
-    return replace(task, id="report", attempts=(*task.attempts, now))
+    return replace(task, attempts=(*task.attempts, now))

@@ -43,9 +43,10 @@ class Function:
     async def _on_thread(self, arguments: tuple[Any, ...]) -> Any:
         if self._threads is None:
             self._threads = ThreadPoolExecutor(self._width, thread_name_prefix=f"roost-{self.name}")
-        run = contextvars.copy_context().run
-        loop = asyncio.get_running_loop()
-        result = await loop.run_in_executor(self._threads, run, self._plain, arguments)
+        variables = contextvars.copy_context()
+        result = await asyncio.get_running_loop().run_in_executor(
+            self._threads, lambda: variables.run(self._plain, arguments)
+        )
         # A sync decorator around an async function: the function looked sync, and is not.
         return await result if inspect.isawaitable(result) else result
 

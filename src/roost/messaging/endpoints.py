@@ -151,8 +151,9 @@ class EndpointServer:
             self._journal.record("message_refused", subject=self.subject, reason=str(error))
             self._error(message, "invalid", f"{error.field or 'payload'}: {error.reason}")
             return
+        scope = asyncio.timeout_at(deadline)
         try:
-            async with asyncio.timeout_at(deadline) as scope:
+            async with scope:
                 output = await self._handle(value, message, deadline)
         except asyncio.CancelledError as error:
             current = asyncio.current_task()

@@ -15,7 +15,15 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from roost.contracts import StreamEndpoint
-from roost.errors import ConfigError, Disconnected, InvalidMessage, NoResponders, RequestTimeout, RoostError
+from roost.errors import (
+    ConfigError,
+    Disconnected,
+    InvalidMessage,
+    NoResponders,
+    RemoteError,
+    RequestTimeout,
+    RoostError,
+)
 from roost.messaging.endpoints import INBOX, MAX_TIMEOUT_S, EndpointServer, raise_error
 from roost.observe import Journal, Trace
 from roost.subjects import endpoint_subject
@@ -24,8 +32,12 @@ from roost.transport.headers import block
 
 WINDOW = 64
 """Chunks that may be on their way before the reader grants more."""
+SPARE = 8
+"""Frames beside the chunks of one window: the first, the last, and what a retry may bring."""
 SILENT_S = 60.0
 """How long a responder waits for a reader that grants nothing, in seconds, before it gives up on it."""
+
+_END = {"Roost-End", "Nats-Service-Error-Code"}
 
 Generate = Callable[[Any, Message, float], AsyncIterator[Any]]
 
@@ -71,6 +83,8 @@ class _Reader:
         self._taken = 0
         self._lost = False
         self._over = False
+        self._left = False
+        self._flooded = False
         self._inbox = client.new_inbox()
         self._listener = client.listen(self._inbox, self._arrived)
         client.on_disconnect.append(self._disconnected)
@@ -86,12 +100,32 @@ class _Reader:
             raise
 
     def close(self) -> None:
-        """Tell the responder, unless it has ended, and forget the stream."""
+        """Tell the responder, unless it has ended, and forget the stream.
+
+        A reader that leaves before it knows the responder's inbox waits for that in the background: untold, the
+        responder would work for nobody.
+        """
         self._client.on_disconnect.remove(self._disconnected)
-        if self._client.is_closed:
+        self._left = True
+        for frame in self._frames:
+            self._learn(frame)
+        if self._control or self._over or self._client.is_closed:
+            self._forget()
+        else:
+            asyncio.get_running_loop().call_later(self._idle_s, self._forget)
+
+    def _learn(self, frame: Message) -> None:
+        """What a frame that nobody reads says of the stream."""
+        if frame.status or (frame.head and _END & frame.headers.keys()):
+            self._over = True
+        elif frame.head and frame.headers.get("Roost-Control", "").startswith(INBOX):
+            self._control = frame.headers["Roost-Control"]
+
+    def _forget(self) -> None:
+        if self._client.is_closed or self._listener.ended:
             return
         self._client.unlisten(self._listener)
-        if not self._over and self._control:
+        if not self._over:
             self._say(b"-")
 
     async def chunks(self) -> AsyncIterator[Any]:
@@ -125,6 +159,10 @@ class _Reader:
         while not self._frames:
             if self._lost:
                 raise Disconnected(f"a stream from {self.subject}")
+            if self._flooded:
+                raise RemoteError(
+                    "flood", "it sent more chunks than the reader had granted", subject=self.subject
+                )
             self._news.clear()
             try:
                 async with asyncio.timeout(self._idle_s):
@@ -134,7 +172,15 @@ class _Reader:
         return self._frames.popleft()
 
     def _arrived(self, message: Message) -> None:
-        self._frames.append(message)
+        if self._left:
+            self._learn(message)
+            if self._control or self._over:
+                self._forget()
+            return
+        if len(self._frames) > WINDOW + SPARE:  # it does not keep to what it was granted
+            self._flooded = True
+        else:
+            self._frames.append(message)
         self._news.set()
 
     def _disconnected(self) -> None:
@@ -173,6 +219,15 @@ class StreamServer(EndpointServer):
         credit = _Credit(message)
         inbox = self._client.new_inbox()
         listener = self._client.listen(inbox, credit.heard)
+        try:
+            await self._converse(value, message, deadline, credit, inbox)
+        finally:
+            if not self._client.is_closed:
+                self._client.unlisten(listener)
+
+    async def _converse(
+        self, value: Any, message: Message, deadline: float, credit: _Credit, inbox: str
+    ) -> None:
         self._client.send(message.reply, b"", "", block(("Roost-Control", inbox)))
         writer = asyncio.get_running_loop().create_task(
             self._write(value, message, deadline, credit), name=f"roost-stream-{self._stream_endpoint.name}"
@@ -186,9 +241,6 @@ class StreamServer(EndpointServer):
                 await asyncio.gather(writer, return_exceptions=True)
                 raise
             self._journal.count(f"stream_left:{self._stream_endpoint.name}")
-        finally:
-            if not self._client.is_closed:
-                self._client.unlisten(listener)
 
     async def _write(self, value: Any, message: Message, deadline: float, credit: _Credit) -> None:
         codec = self._stream_endpoint.chunk_codec
@@ -203,6 +255,8 @@ class StreamServer(EndpointServer):
                     ) from error
                 await credit.spend()
                 self._client.send(message.reply, data)
+        except SystemExit as error:  # out of a task it would end the program
+            raise RuntimeError(f"the handler called sys.exit({error.code!r})") from error
         finally:
             close = getattr(chunks, "aclose", None)
             if close is not None:

@@ -132,7 +132,9 @@ class Fanout:
         return self._core.steps.get(chunk_token(self._token, self._number))
 
     async def _wait_for_room(self) -> None:
-        while self._count - self._read >= self._ahead:
+        """Until there is room for a part that is worth its commit, not for each outcome that is read."""
+        enough = min(PART, max(1, self._ahead // 2))
+        while self._ahead - (self._count - self._read) < enough:
             if self._behind and self._on_record() is not None:
                 return  # its tasks are there already, and an outcome among them is next
             self._room.clear()
@@ -168,9 +170,7 @@ class Fanout:
     async def _plan(self, token: str) -> None:
         """Submit the next items, and that they are, in one commit."""
         core = self._core
-        values = await self._source.take(
-            min(PART, max(1, self._ahead - (self._count - self._read))), patient=False
-        )
+        values = await self._source.take(min(PART, self._ahead - (self._count - self._read)), patient=False)
         items = self._items(values)
         items, rest = _cut(items)
         self._source.put_back([item.value for item in rest])
