@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -347,7 +348,10 @@ async def connect(
     journal = Journal()
 
     def observe(kind: str, detail: str) -> None:
-        journal.record(kind, reason=detail)
+        # What went wrong in one try to connect is said by the error, or by the event, that follows it.
+        journal.record(
+            kind, reason=detail, level=logging.DEBUG if kind == "client_error" else logging.WARNING
+        )
 
     async with open_link(settings, observe) as link:
         bus = Bus(link, settings, journal)

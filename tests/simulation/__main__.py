@@ -25,9 +25,8 @@ def main() -> int:
         quiet()
         result = play(seed, traced=True, last=args.trace)
         print(*result.events, sep="\n")
-        print(
-            f"seed {seed}: {result.records} records, {result.virtual_s:.1f} s, log {result.digest}, {dict(result.faults)}"
-        )
+        print(f"seed {seed}: {result.records} records, {result.virtual_s:.1f} s, log {result.digest}")
+        print(f"faults: {dict(result.faults)}")
         print(*(result.complaints or ["all is well"]), sep="\n")
         return 1 if result.complaints else 0
     total = play_many(

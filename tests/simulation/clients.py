@@ -39,6 +39,10 @@ class Clients:
         """Whether these clients have seen the end of everything."""
         return all(len(self.done.get(role, ())) == len(self.ops) for role in roles)
 
+    def waits_for(self, role: str) -> list[str]:
+        """The keys that a client has not seen the end of."""
+        return sorted({op[1] for op in self.ops} - self.done.get(role, set()))
+
     # What there is to do --------------------------------------------------------------------------
 
     def _jobs(self) -> list[Op]:

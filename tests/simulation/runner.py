@@ -66,15 +66,16 @@ def same_every_time(world: World) -> Iterator[_Complaints]:
     clock = SimpleNamespace(time=lambda: EPOCH_S + loop.time(), monotonic=loop.time)
     complaints = _Complaints()
     logger = logging.getLogger("roost.tasks")
-    kept = [
-        (log, "time", log.time),
-        (journal, "time", journal.time),
-        (secrets, "token_hex", secrets.token_hex),
+    instead: list[tuple[Any, str, Any]] = [
+        (log, "time", clock),
+        (journal, "time", clock),
+        (secrets, "token_hex", lambda nbytes=16: f"{dice.getrandbits(8 * nbytes):0{2 * nbytes}x}"),
+        (secrets, "token_urlsafe", lambda nbytes=16: f"{dice.getrandbits(8 * nbytes):0{2 * nbytes}x}"),
+        (coordinator, "PARKED_S", PARKED_S),
     ]
-    kept += [
-        (secrets, "token_urlsafe", secrets.token_urlsafe),
-        (coordinator, "PARKED_S", coordinator.PARKED_S),
-    ]
+    kept = [(where, name, getattr(where, name)) for where, name, _ in instead]
+    for where, name, value in instead:
+        setattr(where, name, value)
     random.seed(world.seed)
     trace._source.seed(world.seed)
     logging.disable(logging.WARNING)

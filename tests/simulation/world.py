@@ -233,17 +233,14 @@ class World:
         loop.call_later(FAULTS_S * self.rng.random(), self._calm, context=NOWHERE)
         if not loop.run(lambda: self._over(clients), until=1000.0 + LIMIT_S):
             consumers = [(one.name, one.pending(), one.due) for one in self.server.consumers.values()]
-            waiting = {
-                role: sorted({op[1] for op in self.clients.ops} - self.clients.done.get(role, set()))
-                for role in clients
-            }
+            waiting = {role: self.clients.waits_for(role) for role in clients}
             self.complain(
                 f"after {LIMIT_S:g} s not all has ended: clients wait for {waiting}; consumers: {consumers}"
             )
         self.complaints += loop.complaints
         for machine in self.all:
             for task in machine.tasks:
-                if task.done() and not task.cancelled() and task._log_traceback:  # type: ignore[attr-defined]
+                if task.done() and not task.cancelled() and task._log_traceback:
                     self.complain(f"task {task.get_name()} of {machine} ended with {task.exception()!r}")
 
     def _over(self, clients: list[str]) -> bool:

@@ -20,6 +20,10 @@ def demo(
     workers: Annotated[
         int, typer.Option(metavar="N", min=1, max=64, help="Processes that digest files.")
     ] = 2,
+    faults: Annotated[
+        bool,
+        typer.Option("--faults", help="Kill a worker and the coordinator, and plant two files that fail."),
+    ] = False,
     json: AsJson = False,
 ) -> None:
     """Audit the text files of a folder with a team of agents.
@@ -27,10 +31,14 @@ def demo(
     Without PATH it is the current folder. Starts a local server, a coordinator, digest and link-checking workers
     and a reporter, each a process of its own, and writes report.md, report.json and timeline.svg.
 
+    With --faults it ends well all the same, with the same report but for the planted files: one ends as a dead
+    letter, one is retried, and the coordinator is resumed; the picture shows it.
+
     \b
     Example:
       roost demo ~/notes --workers 4 --out /tmp/audit
+      roost demo --faults
     """
     from roost.demo.main import run_demo
 
-    raise typer.Exit(run_demo(path, out=out, workers=workers, as_json=json))
+    raise typer.Exit(run_demo(path, out=out, workers=workers, as_json=json, faults=faults))

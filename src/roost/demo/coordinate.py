@@ -10,7 +10,17 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
-from roost.demo.contracts import FileRef, Folder, Progress, ReportOrder, Skipped, Written, digest, links, report
+from roost.demo.contracts import (
+    FileRef,
+    Folder,
+    Progress,
+    ReportOrder,
+    Skipped,
+    Written,
+    digest,
+    links,
+    report,
+)
 from roost.demo.digest import is_markdown
 from roost.demo.faults import pause_s, planted
 from roost.demo.listing import SKIPPED_BYTES, Listing, skipped_bytes

@@ -1,7 +1,8 @@
 """`roost demo` from its arguments to its exit code: check, start server and team, order, wait, sum up.
 
-0: every task ended well, whatever the audit found. 1: a task ended as a dead letter, or the audit did not get to its
-end. 2: the arguments cannot be used, and nothing was started. 130: interrupted.
+0: every task ended well, whatever the audit found; with faults: all but the planted one that cannot. 1: another task
+ended as a dead letter, or the audit did not get to its end. 2: the arguments cannot be used, and nothing was started.
+130: interrupted.
 """
 
 from __future__ import annotations
@@ -12,21 +13,26 @@ import secrets
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
 from roost._text import clean
 from roost.agent import Agent
-from roost.bus import Bus, connect
+from roost.bus import connect
 from roost.demo import contracts
 from roost.demo.arguments import Unusable, check_any_text, check_folder, check_out
-from roost.demo.contracts import Folder, Progress, ReportOrder, Written
+from roost.demo.contracts import AtWork, Folder, Progress, Written
+from roost.demo.faults import RAISES
 from roost.demo.gather import gather
 from roost.demo.progress import View, notice, view
 from roost.demo.report import TaskTotals, totals
+from roost.demo.saboteur import Saboteur
+from roost.demo.summary import incidents, resumptions
 from roost.errors import RoostError, ServerUnavailable
 from roost.runtime import AgentSpec, Supervisor, SupervisorOptions
 from roost.server import LocalServer
+from roost.tasks import Handle
 
 NAMESPACE = "demo"
 START_S = 60.0
@@ -34,7 +40,15 @@ GRACE_S = 1.0
 """Only an interrupted audit has work left when its team is stopped, and nobody waits for that."""
 
 
-def run_demo(path: Path, *, out: Path, workers: int, as_json: bool) -> int:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """How an audit ended."""
+
+    counts: TaskTotals
+    as_it_should: bool
+
+
+def run_demo(path: Path, *, out: Path, workers: int, as_json: bool, faults: bool = False) -> int:
     """Audit the folder `path` and write the report to `out`; the exit code."""
     try:
         root, target = check_folder(path), check_out(out)
@@ -44,16 +58,16 @@ def run_demo(path: Path, *, out: Path, workers: int, as_json: bool) -> int:
         return 2
     try:
         with view(as_json=as_json) as shown:
-            counts = asyncio.run(_audit(root, target, workers, shown))
+            ended = asyncio.run(_audit(root, target, workers, shown, faults=faults))
     except KeyboardInterrupt:
         sys.stderr.write("roost demo: interrupted; its agents and its server are stopped\n")
         return 130
     except (RoostError, TimeoutError, OSError) as error:
         sys.stderr.write(f"roost demo: {clean(str(error), 1000)}\n")
         return 1
-    sys.stdout.write(f"{_last_line(counts, as_json=as_json)}\n")
+    sys.stdout.write(f"{_last_line(ended.counts, as_json=as_json)}\n")
     sys.stdout.flush()
-    return 0 if counts.submitted and counts.done == counts.submitted else 1
+    return 0 if ended.as_it_should else 1
 
 
 def _last_line(counts: TaskTotals, *, as_json: bool) -> str:
@@ -61,32 +75,44 @@ def _last_line(counts: TaskTotals, *, as_json: bool) -> str:
     return json.dumps(fields) if as_json else " ".join(f"{name}={value}" for name, value in fields.items())
 
 
-async def _audit(root: Path, out: Path, workers: int, shown: View) -> TaskTotals:
-    """The whole job; how its tasks ended."""
+async def _audit(root: Path, out: Path, workers: int, shown: View, *, faults: bool) -> Ended:
+    """The whole job."""
     audience = Agent("audience")
+    saboteur = Saboteur(shown.say)
 
     @audience.handles(contracts.progress, concurrency=1, deliver="every")
     async def hear(value: Progress) -> None:
         shown.progress(value)
+        saboteur.hear_progress(value)
 
-    audit = secrets.token_hex(6)
+    @audience.handles(contracts.at_work, concurrency=1, deliver="every")
+    async def hear_at_work(value: AtWork) -> None:
+        saboteur.hear_at_work(value)
+
+    folder = Folder(audit=secrets.token_hex(6), root=str(root), out=str(out), faults=faults)
     shown.say(f"auditing {clean(str(root), 300)}")
     async with (
         _server() as server,
-        _team(server.url, workers),
+        _team(server.url, workers) as team,
         connect(server.url, namespace=NAMESPACE, name="demo") as bus,
         bus.serving(audience),
     ):
         shown.say(f"{workers + 3} processes are ready: {workers} digester(s), linker, reporter, coordinator")
-        job = asyncio.create_task(_order(bus, audit, root, out), name="roost-demo-order")
-        fault = asyncio.create_task(_ended(server), name="roost-demo-server")
+        handle = await bus.start(contracts.audit, folder, key=folder.audit)
+        job = asyncio.create_task(_result(handle), name="roost-demo-result")
+        helpers = [asyncio.create_task(_ended(server), name="roost-demo-server")]
+        if faults:
+            helpers.append(asyncio.create_task(saboteur.strike(team), name="roost-demo-saboteur"))
         try:
-            await asyncio.wait({job, fault}, return_when=asyncio.FIRST_COMPLETED)
-            written = await (job if job.done() else fault)
+            await asyncio.wait({job, helpers[0]}, return_when=asyncio.FIRST_COMPLETED)
+            written = await (job if job.done() else helpers[0])
         finally:
-            job.cancel()
-            fault.cancel()
-            await asyncio.gather(job, fault, return_exceptions=True)
+            for one in (job, *helpers):
+                one.cancel()
+            await asyncio.gather(job, *helpers, return_exceptions=True)
+        found = await gather(bus.log, handle.id)
+        for line in incidents(found.histories):
+            shown.say(line)
         if isinstance(written, Written):
             shown.say(
                 f"{written.digested} files read, {written.broken_links} broken links, "
@@ -95,18 +121,18 @@ async def _audit(root: Path, out: Path, workers: int, shown: View) -> TaskTotals
             shown.say("\n".join(f"wrote {clean(one, 300)}" for one in written.files))
         else:
             sys.stderr.write(f"roost demo: {written}\n")
-        return totals((await gather(bus.log, audit)).histories)
+        counts = totals(found.histories)
+        well = isinstance(written, Written) and counts.done + counts.dead == counts.submitted
+        if faults:
+            well = well and saboteur.struck and resumptions(found.histories) > 0
+        dead = [one.path for one in found.dead]
+        return Ended(counts=counts, as_it_should=well and dead == ([RAISES] if faults else []))
 
 
-async def _order(bus: Bus, audit: str, root: Path, out: Path) -> Written | str:
-    """Have the folder audited, then the report written; a sentence if one of them ended without."""
+async def _result(handle: Handle[Written]) -> Written | str:
+    """What the reporter wrote; a sentence if the audit ended without."""
     try:
-        folder = Folder(audit=audit, root=str(root), out=str(out))
-        found = await (await bus.submit(contracts.audit, folder, key=audit)).result()
-        order = ReportOrder(
-            audit=audit, root=str(root), out=str(out), skipped=found.skipped, more_skipped=found.more_skipped
-        )
-        return await (await bus.submit(contracts.report, order, key=audit)).result()
+        return await handle.result()
     except RoostError as error:
         return clean(str(error), 1000)
 

@@ -60,6 +60,7 @@ class Bar(Quiet):
         columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
         self._bar: Any = RichProgress(*columns)
         self._job: Any = self._bar.add_task("starting", total=None)
+        self._ended = 0
 
     def __enter__(self) -> Self:
         self._bar.start()
@@ -72,6 +73,9 @@ class Bar(Quiet):
         self._bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def progress(self, value: Progress) -> None:
+        if value.ended < self._ended:  # a coordinator that took over counts from the start again
+            return
+        self._ended = value.ended
         what = f"tasks ({value.dead} dead)" if value.dead else "tasks"
         self._bar.update(self._job, description=what, total=value.submitted, completed=value.ended)
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from roost.demo.contracts import BrokenLink, Digest, LinkReport, Mark, Skipped
+from roost.demo.contracts import BrokenLink, Digest, LinkReport, Mark, Skipped, audit
 from roost.tasks.history import TaskHistory
 
 
@@ -62,7 +62,7 @@ class DeadTask(BaseModel):
 
 
 class TaskTotals(BaseModel):
-    """The audit's tasks up to the report, its coordination included; the one that writes the report is not."""
+    """Of tasks. Those of a report are the ones for files."""
 
     submitted: int
     done: int
@@ -88,6 +88,7 @@ class AuditReport(BaseModel):
     more_skipped: int
     dead: list[DeadTask]
     tasks: TaskTotals
+    resumptions: int = 0  # how often another coordinator went on with the audit
 
 
 def build(
@@ -100,6 +101,7 @@ def build(
     more_skipped: int,
     dead: Iterable[DeadTask],
     histories: Sequence[TaskHistory],
+    resumptions: int = 0,
 ) -> AuditReport:
     """The report on everything that the workers found."""
     read = sorted((one for one in digests if not one.skipped), key=lambda one: one.path)
@@ -143,11 +145,15 @@ def build(
         more_skipped=more_skipped,
         dead=sorted(dead, key=lambda one: (one.path, one.task)),
         tasks=totals(histories),
+        resumptions=resumptions,
     )
 
 
 def totals(histories: Sequence[TaskHistory]) -> TaskTotals:
-    """How tasks ended, and the seconds from the first submission to the last outcome."""
+    """How tasks ended, and the seconds from the first submission to the last outcome.
+
+    That a coordinator was lost is no retry: a resumption repeats nothing.
+    """
     status = [one.status for one in histories]
     ended = [one.ended_s for one in histories if one.ended_s is not None]
     began = min((one.submitted_s for one in histories), default=0.0)
@@ -157,7 +163,7 @@ def totals(histories: Sequence[TaskHistory]) -> TaskTotals:
         dead=status.count("dead"),
         cancelled=status.count("cancelled"),
         open=status.count("open"),
-        retries=sum(one.retries for one in histories),
+        retries=sum(one.retries for one in histories if one.name != audit.name),
         seconds=round(max(0.0, max(ended, default=began) - began), 3),
     )
 

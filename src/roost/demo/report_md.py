@@ -32,7 +32,12 @@ def render(report: AuditReport, *, picture: str) -> str:
         f"# Audit of {_code(report.folder)}",
         f"{', '.join(total)}. {links.external:,} links to the web were counted and not followed.",
         f"{_count(tasks.submitted, 'task')}: {tasks.done:,} done, {tasks.dead:,} dead, "
-        f"{tasks.cancelled:,} cancelled, {tasks.retries:,} retries, {tasks.seconds:g} s. Began {report.began}.",
+        f"{tasks.cancelled:,} cancelled, {tasks.retries:,} retries, {tasks.seconds:g} s. Began {report.began}."
+        + (
+            f" Its coordinator was lost and resumed {_times(report.resumptions)}."
+            if report.resumptions
+            else ""
+        ),
         f"![What each agent did, and when]({picture})",
         *_section(
             "Dead tasks",
@@ -101,3 +106,7 @@ def _escaped(text: str) -> str:
 
 def _count(number: int, word: str) -> str:
     return f"{number:,} {word}{'' if number == 1 else 's'}"
+
+
+def _times(number: int) -> str:
+    return "once" if number == 1 else f"{number:,} times"

@@ -37,6 +37,7 @@ from roost.demo.gather import Findings, gather
 from roost.demo.links import check_links
 from roost.demo.report import build
 from roost.demo.scan import NotText, read_text
+from roost.demo.summary import resumptions
 from roost.demo.write import write
 from roost.errors import RoostError
 from roost.pictures import Timeline
@@ -79,12 +80,14 @@ async def digest_file(file: FileRef, ctx: Context) -> Digest:
     """An OSError that may pass is tried again."""
     if file.fault:
         here = AtWork(instance=ctx.instance)
-        return await digest_planted(file, ctx.attempt, lambda: ctx.publish(at_work.at(audit=file.audit), here))
+        return await digest_planted(
+            file, ctx.attempt, lambda: ctx.publish(at_work.at(audit=file.audit), here)
+        )
+    await asyncio.sleep(file.pause_s)
     return await asyncio.to_thread(_digest, file)
 
 
 def _digest(file: FileRef) -> Digest:
-    time.sleep(file.pause_s)
     try:
         text, size = read_text(file.root, file.path)
     except NotText as error:
@@ -123,6 +126,7 @@ def _write(order: ReportOrder, found: Findings, instance: str, began_s: float) -
         more_skipped=order.more_skipped,
         dead=found.dead,
         histories=ended,
+        resumptions=resumptions(others),
     )
     own = [_running(one, instance, began_s) for one in found.histories if one.name == report.name]
     picture = Timeline([*others, *own], f"roost demo: audit of {whole.folder}", until_s=time.time())

@@ -141,7 +141,11 @@ class Subjects:
         if found is None:
             return None
         run, kind, name, id, number = found.groups()
-        return (kind, Ref(run, name, id)) if (number is not None) == (kind in ("note", "chunk", "once")) else None
+        return (
+            (kind, Ref(run, name, id))
+            if (number is not None) == (kind in ("note", "chunk", "once"))
+            else None
+        )
 
 
 class ErrorRecord(TypedDict):

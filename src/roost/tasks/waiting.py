@@ -166,7 +166,9 @@ class Waiter:
                     if hinted and subject not in found:
                         await self._read_one(subject, True)
         except* RoostError as errors:
-            log.debug("outcomes could not be read just now and are looked for again: %s", errors.exceptions[0])
+            log.debug(
+                "outcomes could not be read just now and are looked for again: %s", errors.exceptions[0]
+            )
         finally:
             self._reader = None
 

@@ -418,7 +418,13 @@ class Worker:
         left_s = self._left_s(delivery)
         if not reason and left_s is not None and delay_s >= left_s:
             reason = f"deadline: it would pass before the next attempt; the last one: {describe(attempt)}"
-        log.info("attempt %d of task %s failed", delivery.attempt, delivery.ref, exc_info=error)
+        expected = isinstance(error, Reject | RetryLater)
+        log.info(
+            "attempt %d of task %s failed",
+            delivery.attempt,
+            delivery.ref,
+            exc_info=None if expected else error,
+        )
         if reason:
             await self._die(delivery, [*past, attempt], reason)
             return
