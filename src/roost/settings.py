@@ -33,6 +33,10 @@ class Settings:
             raise ConfigError(
                 f"connect_timeout_s is {self.connect_timeout_s!r}; it must be more than 0 seconds"
             )
+        if not self.inbox_prefix.startswith("_INBOX"):
+            raise ConfigError(
+                f"inbox_prefix is {self.inbox_prefix!r}; it must begin with _INBOX: endpoints answer nothing else"
+            )
 
     def client_options(self) -> dict[str, Any]:
         return dict(self.options)

@@ -12,13 +12,14 @@ import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 
 import roost
 from roost.demo import contracts, team
-from roost.demo.contracts import FileRef, Folder, Progress, ReportOrder
+from roost.demo.contracts import FileRef, Folder, Progress
 from roost.demo.gather import gather
 
 REPOSITORY = Path(__file__).parents[2]
@@ -28,7 +29,8 @@ LAST = re.compile(
 
 PROGRAM = (
     "import sys; from pathlib import Path; from roost.demo.main import run_demo; "
-    "sys.exit(run_demo(Path(sys.argv[1]), out=Path(sys.argv[2]), workers=2, as_json=len(sys.argv) > 3))"
+    "sys.exit(run_demo(Path(sys.argv[1]), out=Path(sys.argv[2]), workers=2, as_json='--json' in sys.argv, "
+    "faults='--faults' in sys.argv))"
 )
 
 
@@ -282,43 +284,55 @@ async def test_a_demo_whose_server_dies_ends_and_says_why(tmp_path: Path) -> Non
 # --- the agents, in this process ---------------------------------------------------------------------
 
 
-async def test_an_audit_run_twice_submits_its_tasks_once(folder: Path, nats_url: str, namespace: str) -> None:
-    async with roost.connect(nats_url, namespace=namespace) as bus:
-        heard: list[Progress] = []
-        audience = roost.Agent("audience")
+@asynccontextmanager
+async def serving(
+    url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, *agents: roost.Agent[Any]
+) -> AsyncIterator[roost.Bus]:
+    """The agents on a bus; those with connections of their own find the same server."""
+    monkeypatch.setenv("NATS_URL", url)
+    monkeypatch.setenv("ROOST_NAMESPACE", namespace)
+    async with roost.connect() as bus, bus.serving(*agents):
+        yield bus
 
-        @audience.handles(contracts.progress, concurrency=1, deliver="every")
-        async def hear(value: Progress) -> None:
-            heard.append(value)
 
-        async with bus.serving(team.coordinator, team.digester, team.linker, audience):
-            order = Folder(audit="one", root=str(folder), out=str(folder / "out"))
-            for key in ("first", "second"):
-                found = await (await bus.submit(contracts.audit, order, key=key)).result(timeout_s=30)
-                assert (found.files, found.submitted, found.dead) == (4, 6, 0)
-                assert {one.path for one in found.skipped} == {"pic.png", "loop"}
-        files = [one for one in (await gather(bus.log, "one")).histories if one.name in ("digest", "links")]
-        assert len(files) == 6
-        assert (await gather(bus.log, "another")).histories == []
-        assert heard[-1] == Progress(ended=6, submitted=6, dead=0)
+async def test_an_audit_started_twice_is_one_run(
+    folder: Path, nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Progress] = []
+    audience = roost.Agent("audience")
+
+    @audience.handles(contracts.progress, concurrency=1, deliver="every")
+    async def hear(value: Progress) -> None:
+        heard.append(value)
+
+    everybody = (team.coordinator, team.digester, team.linker, team.reporter, audience)
+    order = Folder(audit="one", root=str(folder), out=str(folder / "out"))
+    async with serving(nats_url, namespace, monkeypatch, *everybody) as bus:
+        first = await bus.start(contracts.audit, order, key="one")
+        second = await bus.start(contracts.audit, order, key="one")
+        written = await first.result(timeout_s=30)
+        assert (await second.result(timeout_s=30), second.id) == (written, first.id)
+        assert (written.digested, written.skipped, written.broken_links) == (3, 3, 2)
+        found = (await gather(bus.log, first.id)).histories
+    assert sorted(one.name for one in found) == ["audit", *["digest"] * 4, "links", "links", "report"]
+    assert heard[-1] == Progress(ended=6, submitted=6, dead=0)
 
 
 async def test_a_dead_task_is_in_the_report_with_its_reason(
     folder: Path, nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("NATS_URL", nats_url)
-    monkeypatch.setenv("ROOST_NAMESPACE", namespace)
     broken = roost.Agent("broken")
 
     @broken.handles(contracts.digest)
     async def refuse(file: FileRef) -> contracts.Digest:
-        raise roost.Reject("no disk today")
+        if file.path == "tool.py":
+            raise roost.Reject("no disk today")
+        return contracts.Digest(path=file.path)
 
-    async with roost.connect() as bus, bus.serving(broken, team.reporter):
-        ref = FileRef(audit="one", root=str(folder), path="tool.py")
-        await (await bus.submit(contracts.digest, ref)).outcome(timeout_s=30)
-        order = ReportOrder(audit="one", root=str(folder), out=str(folder / "out"))
-        await (await bus.submit(contracts.report, order)).result(timeout_s=30)
+    order = Folder(audit="one", root=str(folder), out=str(folder / "out"))
+    everybody = (team.coordinator, broken, team.linker, team.reporter)
+    async with serving(nats_url, namespace, monkeypatch, *everybody) as bus:
+        await (await bus.start(contracts.audit, order)).result(timeout_s=30)
     report = json.loads((folder / "out" / "report.json").read_text())
     assert [(one["task"], one["path"], one["reason"]) for one in report["dead"]] == [
         ("digest", "tool.py", "no disk today")
@@ -328,14 +342,18 @@ async def test_a_dead_task_is_in_the_report_with_its_reason(
 
 
 async def test_a_stranger_s_record_is_counted_and_spoils_no_report(
-    folder: Path, nats_url: str, namespace: str
+    folder: Path, nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async with roost.connect(nats_url, namespace=namespace) as bus:
-        await bus.submit(contracts.digest, FileRef(audit="one", root="/", path="a"), key="a")
-        await bus.link.jetstream.publish(f"{namespace}.run.x.task.digest.x", b"{not json")
-        await bus.link.jetstream.publish(
-            f"{namespace}.run.digest:a.end.digest.digest:a", b'{"status": "odd"}'
-        )
-        found = await gather(bus.log, "one")
-        assert [one.status for one in found.histories] == ["open"]
+    order = Folder(audit="one", root=str(folder), out=str(folder / "out"))
+    everybody = (team.coordinator, team.digester, team.linker, team.reporter)
+    async with serving(nats_url, namespace, monkeypatch, *everybody) as bus:
+        handle = await bus.start(contracts.audit, order)
+        await handle.result(timeout_s=30)
+        before = await gather(bus.log, handle.id)
+        run = f"{namespace}.run.{handle.id}"
+        await bus.link.jetstream.publish(f"{run}.task.digest.x", b"{not json")
+        await bus.link.jetstream.publish(f"{run}.end.links.y", b'{"status": "odd"}')
+        found = await gather(bus.log, handle.id)
+        assert (found.digests, found.link_reports) == (before.digests, before.link_reports)
+        assert len(found.histories) == len(before.histories) + 1
         assert bus.counters["record_unreadable"] == 2

@@ -182,3 +182,10 @@ def test_a_file_that_cannot_be_put_in_place_leaves_nothing_behind(tmp_path: Path
     with pytest.raises(OSError, match=r"report\.md"):
         write(a_report(), "<svg/>", tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["report.md"]
+
+
+def test_the_text_says_that_a_coordinator_was_resumed() -> None:
+    report = a_report()
+    assert "resumed" not in render(report, picture="p.svg")
+    resumed = report.model_copy(update={"resumptions": 1})
+    assert "Its coordinator was lost and resumed once." in render(resumed, picture="p.svg")

@@ -11,8 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from roost.demo.contracts import Skipped
-from roost.demo.coordinate import plan
+from roost.demo import listing
+from roost.demo.contracts import Part, Skipped
+from roost.demo.listing import Listing, place
 from roost.demo.scan import MAX_BYTES, NotText, read_text, scan
 from roost.demo.write import outputs
 
@@ -138,26 +139,63 @@ def test_a_folder_that_cannot_be_listed_is_an_error(folder: Path) -> None:
         list(scan(folder / "nothing"))
 
 
-def test_the_output_of_another_audit_is_not_audited(folder: Path) -> None:
+async def parts(listed: Listing) -> list[Part]:
+    """All parts of a list, each after the last."""
+    found = [await listed.part("")]
+    while not found[-1].last:
+        found.append(await listed.part(found[-1].files[-1]))
+    return found
+
+
+async def test_the_output_of_another_audit_is_not_audited(folder: Path) -> None:
     put(folder, "kept.md")
     put(folder, "roost-demo/report.md")
-    assert plan(folder, folder / "roost-demo")[0] == ["kept.md"]
+    assert (await Listing(folder, folder / "roost-demo").part("")).files == ["kept.md"]
 
 
-def test_an_output_in_the_audited_folder_itself_leaves_the_rest_to_be_audited(folder: Path) -> None:
+async def test_an_output_in_the_audited_folder_itself_leaves_the_rest_to_be_audited(folder: Path) -> None:
     for path in ("kept.md", "report.md", "report.json", "timeline.svg"):
         put(folder, path)
-    assert plan(folder, folder)[0] == ["kept.md"]
+    assert (await Listing(folder, folder).part("")).files == ["kept.md"]
     assert folder not in outputs(folder / "sub", folder)
 
 
-def test_more_skipped_files_than_a_message_carries_are_counted(folder: Path) -> None:
+async def test_more_skipped_files_than_a_record_carries_are_counted(folder: Path) -> None:
     for number in range(1200):
         put(folder, f"{number:0200}.bin", b"\0")
-    listed, more = plan(folder, folder / "out")[1:]
-    assert len(listed) + more == 1200
-    assert more > 0
-    assert sum(len(one.model_dump_json()) for one in listed) < 100_000
+    (part,) = await parts(Listing(folder, folder / "out"))
+    assert len(part.skipped) + part.more_skipped == 1200
+    assert part.more_skipped > 0
+    assert len(part.model_dump_json()) < 256 * 1024
+
+
+@pytest.mark.parametrize("anew", [False, True], ids=["by one coordinator", "by another one for each part"])
+async def test_a_long_list_comes_in_parts_that_lack_and_double_nothing(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, anew: bool
+) -> None:
+    monkeypatch.setattr(listing, "FILES_BYTES", 50)
+    paths = ("a b.md", "b.md", "z.md", "a/0.py", "a/z.py", "a/b/c.txt", "a b/c.md", "c/d.md")
+    for path in paths:
+        put(folder, path)
+    for path in ("0.bin", "c.bin", "a/b/zz.bin", "c/e.bin"):
+        put(folder, path, b"\0")
+    whole = [one for one in scan(folder)]
+    listed, found = Listing(folder, folder / "out"), [Part()]
+    while not found[-1].last:
+        after = found[-1].files[-1] if found[-1].files else ""
+        found.append(await (Listing(folder, folder / "out") if anew else listed).part(after))
+    assert len(found) > 4
+    assert [path for part in found for path in part.files] == [one for one in whole if isinstance(one, str)]
+    assert [one for part in found for one in part.skipped] == [
+        one for one in whole if isinstance(one, Skipped)
+    ]
+    assert sorted(files(folder), key=place) == files(folder)
+
+
+async def test_a_list_goes_on_behind_a_file_that_is_gone(folder: Path) -> None:
+    for path in ("a.md", "c.md", "d/e.md"):
+        put(folder, path)
+    assert (await Listing(folder, folder / "out").part("b.md")).files == ["c.md", "d/e.md"]
 
 
 # --- reading ----------------------------------------------------------------------------------------

@@ -112,7 +112,32 @@ MUTANTS = (
             ("src/roost/tasks/batch.py", "block(*write.headers, batch,", "block(*write.headers,"),
             ("src/roost/tasks/batch.py", "block(*last.headers, batch,", "block(*last.headers,"),
         ),
-        signs=("in pieces", "does not stand with", "unknown"),
+        signs=("in pieces", "does not stand with"),
+    ),
+    Mutant(
+        name="a write that was lost may come late",
+        cuts=(("src/roost/runs/epoch.py", "await self.settle(seq)\n", "pass\n"),),
+        signs=("times",),
+    ),
+    Mutant(
+        name="a replica that lags is believed",
+        cuts=(("src/roost/runs/core.py", "if subject not in found:", "if False:"),),
+        signs=("although its result is on record", "times"),
+    ),
+    Mutant(
+        name="dead letters may stay unlisted",
+        cuts=(("src/roost/tasks/outcomes.py", 'await self._index(ref, "its end has the reason")', "pass"),),
+        signs=("is listed 0 times",),
+    ),
+    Mutant(
+        name="effects are recorded each time",
+        cuts=(("src/roost/tasks/once.py", 'block(*create_once(""))', 'b""'),),
+        signs=("ctx.once",),
+    ),
+    Mutant(
+        name="attempts leave no notes",
+        cuts=(("src/roost/tasks/worker.py", "if again and self._notes_starts:", "if False:"),),
+        signs=("not all has ended",),
     ),
 )
 

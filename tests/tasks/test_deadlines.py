@@ -40,13 +40,13 @@ async def test_a_deadline_that_passes_while_the_task_waits_ends_it_unrun(
 
 
 async def test_a_deadline_that_passes_in_the_handler_ends_it_for_good(nats_url: str, namespace: str) -> None:
-    task = roost.Task("late", Number, Number, deadline_s=0.3, attempt_timeout_s=5)
+    task = roost.Task("late", Number, Number, deadline_s=1.0, attempt_timeout_s=15)
     ran: list[int] = []
 
     async def hang(value: Number, ctx: roost.Context) -> Number:
         ran.append(ctx.attempt)
         assert ctx.remaining_s is not None
-        assert ctx.remaining_s <= 0.35
+        assert ctx.remaining_s <= 1.05
         await asyncio.Event().wait()
         return value
 
@@ -65,12 +65,13 @@ async def test_a_retry_that_would_come_after_the_deadline_is_not_waited_for(
     async def fail(value: Number) -> Number:
         raise ValueError("no luck")
 
-    begun = time.monotonic()
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of(task, fail)):
         outcome = await (await bus.submit(task, Number(n=1))).outcome(timeout_s=SOON_S)
     assert isinstance(outcome, roost.Dead)
-    assert "ValueError: no luck" in outcome.letter.reason
-    assert time.monotonic() - begun < 4
+    assert (
+        outcome.letter.reason
+        == "deadline: it would pass before the next attempt; the last one: ValueError: no luck"
+    )
 
 
 @pytest.mark.parametrize("wrong_by_s", [3600.0, -3600.0])
@@ -92,7 +93,7 @@ async def test_a_deadline_holds_although_this_machines_clock_is_set_meanwhile(
 ) -> None:
     """Bug: a clock set forward under a running worker made dead letters of all tasks with a deadline."""
     true_time = time.time
-    task = roost.Task("stepped", Number, Number, deadline_s=0.5, attempt_timeout_s=5)
+    task = roost.Task("stepped", Number, Number, deadline_s=1.5, attempt_timeout_s=15)
 
     async def hang(value: Number) -> Number:
         if value.n:
@@ -102,6 +103,6 @@ async def test_a_deadline_holds_although_this_machines_clock_is_set_meanwhile(
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of(task, hang)):
         monkeypatch.setattr(time, "time", lambda: true_time() + set_by_s)
         in_time = await (await bus.submit(task, Number(n=0))).outcome(timeout_s=SOON_S)
-        late = await (await bus.submit(task, Number(n=1))).outcome(timeout_s=4)
+        late = await (await bus.submit(task, Number(n=1))).outcome(timeout_s=10)
     assert isinstance(in_time, roost.Done), in_time
     assert isinstance(late, roost.Dead), "the deadline is kept all the same"

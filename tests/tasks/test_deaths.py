@@ -102,13 +102,15 @@ async def test_work_of_a_killed_worker_is_done_by_another_within_the_ack_wait(
         loop = asyncio.get_running_loop()
         dead_at = loop.time()
         await asyncio.wait(begun)
-        assert loop.time() - dead_at < paused.ack_wait_s + 1
+        assert loop.time() - dead_at < paused.ack_wait_s + 3
         outcome = await handle.outcome(timeout_s=SOON_S)
     assert isinstance(outcome, roost.Done)
     assert outcome.value == f"by {other.process.pid}"
 
 
-async def test_what_was_done_just_before_the_server_crashed_is_not_done_again(own_server: LocalServer) -> None:
+async def test_what_was_done_just_before_the_server_crashed_is_not_done_again(
+    own_server: LocalServer,
+) -> None:
     """Bug: a crash forgets the acks of the last moments, and what is delivered again looks like a first delivery."""
     task = roost.Task("brief", Number, Number, ack_wait_s=0.5)
     ran: list[int] = []

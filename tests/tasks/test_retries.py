@@ -80,7 +80,7 @@ async def test_a_delay_is_at_least_half_of_its_doubled_base(nats_url: str, names
     await outcome_of(nats_url, namespace, task, never)
     delays = [later - earlier for earlier, later in pairwise(begun)]
     assert [delay >= least for delay, least in zip(delays, (0.05, 0.1, 0.1), strict=True)] == [True] * 3
-    assert max(delays) < 1.0
+    assert max(delays) < 5.0
 
 
 async def test_reject_is_final_at_once(nats_url: str, namespace: str) -> None:
@@ -110,7 +110,7 @@ async def test_retry_later_waits_as_long_as_it_was_told(nats_url: str, namespace
 
     outcome = await outcome_of(nats_url, namespace, roost.Task("later", Number, Number, retry=quick), later)
     assert isinstance(outcome, roost.Done)
-    assert 0.4 <= begun[1] - begun[0] < 2.0
+    assert 0.4 <= begun[1] - begun[0] < 10.0
 
 
 async def test_retry_later_counts_as_an_attempt(nats_url: str, namespace: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 import roost
 from roost.contracts import Limits
 from roost.server import LocalServer, ServerOptions
+from roost.tasks import waiting
 from tasks.support import SOON_S, Events, Number, agent_of, plus_one, stranger
 
 add = roost.Task("add", Number, Number)
@@ -45,14 +46,15 @@ async def test_another_process_waits_by_the_id_alone(nats_url: str, namespace: s
     assert said.decode().strip() == "{'n': 2}"
 
 
-async def test_an_outcome_that_is_there_already_needs_no_hint(nats_url: str, namespace: str) -> None:
+async def test_an_outcome_that_is_there_already_needs_no_hint_and_no_second_look(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(waiting, "POLLS_S", (1000.0,))
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of(add, plus_one)):
         handle = await bus.submit(add, Number(n=1))
         await handle.result(timeout_s=SOON_S)
         async with roost.connect(nats_url, namespace=namespace) as other:
-            begun = asyncio.get_running_loop().time()
             assert await other.handle(add, handle.id).result(timeout_s=SOON_S) == Number(n=2)
-            assert asyncio.get_running_loop().time() - begun < 0.2
 
 
 async def test_who_may_not_hear_the_live_feed_finds_outcomes_by_looking() -> None:
@@ -83,7 +85,7 @@ async def test_who_may_not_hear_the_live_feed_finds_outcomes_by_looking() -> Non
 async def test_a_forged_hint_is_not_believed(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, stranger(nats_url) as nc:
         handles = await bus.submit_many(add, [Number(n=n) for n in range(40)])
-        waiting = [asyncio.ensure_future(handle.outcome(timeout_s=SOON_S)) for handle in handles]
+        pending = [asyncio.ensure_future(handle.outcome(timeout_s=SOON_S)) for handle in handles]
         await bus.link.client.flush()
         lie = json.dumps({"status": "done", "token": "t", "attempts": [], "value": {"n": 666}}).encode()
         for handle in handles:
@@ -98,29 +100,29 @@ async def test_a_forged_hint_is_not_believed(nats_url: str, namespace: str) -> N
         await nc.flush()
         await bus.link.client.flush()
         async with bus.serving(agent_of(add, plus_one)):
-            outcomes = await asyncio.gather(*waiting)
+            outcomes = await asyncio.gather(*pending)
     assert [outcome.value.n for outcome in outcomes if isinstance(outcome, roost.Done)] == list(range(1, 41))
 
 
 async def test_hints_about_nothing_that_anybody_waits_for_do_no_harm(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, stranger(nats_url) as nc:
         handles = await bus.submit_many(add, [Number(n=n) for n in range(40)])
-        waiting = [asyncio.ensure_future(handle.outcome(timeout_s=SOON_S)) for handle in handles]
+        pending = [asyncio.ensure_future(handle.outcome(timeout_s=SOON_S)) for handle in handles]
         await bus.link.client.flush()
         for n in range(10_000):
             await nc.publish(f"{namespace}.live.run.no{n}.end.add.no{n}", b"")
         await nc.flush()
         async with bus.serving(agent_of(add, plus_one)):
-            assert len(await asyncio.gather(*waiting)) == 40
+            assert len(await asyncio.gather(*pending)) == 40
 
 
 async def test_ten_thousand_handles_are_awaited_at_once(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus:
         handles = await bus.submit_many(add, [Number(n=n) for n in range(10_000)])
-        waiting = [asyncio.ensure_future(handle.result(timeout_s=50)) for handle in handles]
+        pending = [asyncio.ensure_future(handle.result(timeout_s=50)) for handle in handles]
         await asyncio.sleep(0)
         async with bus.serving(agent_of(add, plus_one)):
-            results = await asyncio.gather(*waiting)
+            results = await asyncio.gather(*pending)
     assert [result.n for result in results] == list(range(1, 10_001))
 
 
@@ -148,10 +150,10 @@ async def test_a_cancelled_wait_harms_neither_the_task_nor_other_waits(nats_url:
 async def test_a_wait_ends_when_its_bus_is_closed(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus:
         handle = await bus.submit(add, Number(n=1))
-        waiting = asyncio.ensure_future(handle.outcome())
+        pending = asyncio.ensure_future(handle.outcome())
         await bus.link.client.flush()
     with pytest.raises(roost.ConnectionClosed):
-        await waiting
+        await pending
     with pytest.raises(roost.ConnectionClosed):
         await handle.outcome()
 
@@ -159,7 +161,7 @@ async def test_a_wait_ends_when_its_bus_is_closed(nats_url: str, namespace: str)
 async def test_a_wait_outlives_a_crash_of_the_server(own_server: LocalServer) -> None:
     async with roost.connect(own_server.url) as bus, roost.connect(own_server.url) as worker:
         handles = await bus.submit_many(add, [Number(n=n) for n in range(30)])
-        waiting = [asyncio.ensure_future(handle.result(timeout_s=SOON_S)) for handle in handles]
+        pending = [asyncio.ensure_future(handle.result(timeout_s=SOON_S)) for handle in handles]
         events = Events(bus)
         await bus.link.client.flush()
         await asyncio.to_thread(own_server.kill)
@@ -168,7 +170,7 @@ async def test_a_wait_outlives_a_crash_of_the_server(own_server: LocalServer) ->
         await asyncio.to_thread(own_server.restart)
         await back.until("reconnected")
         async with worker.serving(agent_of(add, plus_one)):
-            assert len(await asyncio.gather(*waiting)) == 30
+            assert len(await asyncio.gather(*pending)) == 30
 
 
 async def test_a_large_result_within_the_limits_of_its_contract_is_readable(

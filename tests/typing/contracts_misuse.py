@@ -52,7 +52,7 @@ Task("digest", Page, Digest, retries=3)  # E
 Task("digest", Page, Digest, deadline_s="60")  # E
 Task("digest")  # E
 Endpoint("hello", Page)  # E
-Workflow("audit", Page, Digest, retry=Retry())  # E
+Workflow("audit", Page, Digest, attempt_timeout_s=1)  # E
 Topic(Page, "team")  # E
 Retry(5)  # E
 Retry(attempts="5")  # E

@@ -100,16 +100,17 @@ async def _audit(root: Path, out: Path, workers: int, shown: View, *, faults: bo
         shown.say(f"{workers + 3} processes are ready: {workers} digester(s), linker, reporter, coordinator")
         handle = await bus.start(contracts.audit, folder, key=folder.audit)
         job = asyncio.create_task(_result(handle), name="roost-demo-result")
-        helpers = [asyncio.create_task(_ended(server), name="roost-demo-server")]
+        fault = asyncio.create_task(_ended(server), name="roost-demo-server")
+        helpers: list[asyncio.Task[None]] = []
         if faults:
             helpers.append(asyncio.create_task(saboteur.strike(team), name="roost-demo-saboteur"))
         try:
-            await asyncio.wait({job, helpers[0]}, return_when=asyncio.FIRST_COMPLETED)
-            written = await (job if job.done() else helpers[0])
+            await asyncio.wait({job, fault}, return_when=asyncio.FIRST_COMPLETED)
+            written = await (job if job.done() else fault)
         finally:
-            for one in (job, *helpers):
+            for one in (job, fault, *helpers):
                 one.cancel()
-            await asyncio.gather(job, *helpers, return_exceptions=True)
+            await asyncio.gather(job, fault, *helpers, return_exceptions=True)
         found = await gather(bus.log, handle.id)
         for line in incidents(found.histories):
             shown.say(line)

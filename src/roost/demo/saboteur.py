@@ -34,6 +34,10 @@ class Saboteur:
         self._victim = value.instance
         self._at_work.set()
 
+    @property
+    def is_time(self) -> bool:
+        return self._third.is_set() and self._at_work.is_set()
+
     async def strike(self, team: Supervisor) -> None:
         """Wait for the moment, and kill."""
         await self._third.wait()
