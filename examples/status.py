@@ -14,6 +14,7 @@ class Status(BaseModel):
 
 status = Topic("team.{agent}.status", Status)
 dashboard, archiver = Agent("dashboard"), Agent("archiver")
+archive: asyncio.Queue[Status] = asyncio.Queue()
 
 
 @dashboard.handles(status, deliver="every")
@@ -23,20 +24,20 @@ async def show(message: Status, ctx: Context) -> None:
 
 @archiver.handles(status)
 async def keep(message: Status, ctx: Context) -> None:
-    pass
+    archive.put_nowait(message)
 
 
 async def main() -> None:
     async with (
         roost.local_server() as url,
         roost.connect(url) as bus,
-        bus.serving(dashboard, archiver, archiver) as (_, first, second),
+        bus.serving(dashboard, archiver, archiver) as (_, *archivers),
     ):
         for number in range(10):
             await bus.publish(status.at(agent=f"worker{number % 2}"), Status(load=number / 10))
-        while first.handled.total() + second.handled.total() < 10:
-            await asyncio.sleep(0.01)
-        print(f"archived: {first.handled.total() + second.handled.total()}")
+        for _ in range(10):
+            await archive.get()
+        print(f"archived: 10, by {len(archivers)} archivers")
 
 
 asyncio.run(main())

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -16,54 +15,16 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
+from demo_kit import PROGRAM, demo, folder, numbers
 
 import roost
 from roost.demo import contracts, team
 from roost.demo.contracts import FileRef, Folder, Progress
 from roost.demo.gather import gather
 
+__all__ = ["folder"]  # a fixture
+
 REPOSITORY = Path(__file__).parents[2]
-LAST = re.compile(
-    r"submitted=(\d+) done=(\d+) dead=(\d+) cancelled=(\d+) retries=(\d+) seconds=(\d+(?:\.\d+)?)"
-).fullmatch
-
-PROGRAM = (
-    "import sys; from pathlib import Path; from roost.demo.main import run_demo; "
-    "sys.exit(run_demo(Path(sys.argv[1]), out=Path(sys.argv[2]), workers=2, as_json='--json' in sys.argv, "
-    "faults='--faults' in sys.argv))"
-)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    """A README with two broken links, a program with a TODO, and three files that cannot be read."""
-    root = tmp_path / "work"
-    (root / "docs").mkdir(parents=True)
-    (root / "README.md").write_text(
-        "# Hello\n\n[a](docs/a.md#one) [b](docs/gone.md) [c](#nothing) [w](https://x.y)\n"
-    )
-    (root / "docs" / "a.md").write_text("# One\n\nTODO: more\n")
-    (root / "tool.py").write_text("# FIXME\nprint('x')\n")
-    (root / "pic.png").write_bytes(b"\x89PNG\0")
-    (root / "latin.txt").write_bytes(b"x" * 10_000 + b"\xe9")  # found out by a worker, not by the scan
-    (root / "loop").symlink_to(root)
-    return root
-
-
-def demo(root: Path, out: Path, *more: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, str(root), str(out), *more],
-        capture_output=True,
-        text=True,
-        timeout=55,
-        check=False,
-    )
-
-
-def numbers(line: str) -> list[float]:
-    found = LAST(line)
-    assert found is not None, line
-    return [float(one) for one in found.groups()]
 
 
 def test_a_folder_is_audited_by_a_team_of_processes(folder: Path, tmp_path: Path) -> None:

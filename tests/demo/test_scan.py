@@ -179,7 +179,7 @@ async def test_a_long_list_comes_in_parts_that_lack_and_double_nothing(
         put(folder, path)
     for path in ("0.bin", "c.bin", "a/b/zz.bin", "c/e.bin"):
         put(folder, path, b"\0")
-    whole = [one for one in scan(folder)]
+    whole = list(scan(folder))
     listed, found = Listing(folder, folder / "out"), [Part()]
     while not found[-1].last:
         after = found[-1].files[-1] if found[-1].files else ""

@@ -17,7 +17,7 @@ EXPECTED = {
         "dead: nothing to shout",
         "replayed: BETTER",
     ],
-    "status.py": ["worker0: 0%", "worker1: 90%", "archived: 10"],
+    "status.py": ["worker0: 0%", "worker1: 90%", "archived: 10, by 2 archivers"],
 }
 
 
@@ -28,7 +28,12 @@ def test_every_example_is_expected_to_say_something() -> None:
 @pytest.mark.parametrize("name", sorted(EXPECTED))
 def test_an_example_runs_in_an_empty_folder(name: str, tmp_path: Path) -> None:
     run = subprocess.run(
-        [sys.executable, str(EXAMPLES / name)], cwd=tmp_path, capture_output=True, text=True, timeout=30, check=False
+        [sys.executable, str(EXAMPLES / name)],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
     )
     assert run.returncode == 0, run.stderr
     lines = run.stdout.splitlines()

@@ -19,6 +19,7 @@ from runs.failing_process import EXPECTED, each, each_doubled, plan_named
 from runs.support import SOON_S, Number, go
 
 AT_ONCE = 4
+HERE = str(Path(__file__).resolve().parents[1])
 
 
 class Failing:
@@ -57,12 +58,14 @@ class Failing:
 
 @asynccontextmanager
 async def failing(url: str, namespace: str, file: Path) -> AsyncIterator[Failing]:
-    here = str(Path(__file__).resolve().parents[1])
     given = os.environ.get("PYTHONPATH", "")
-    environment = os.environ | {"PYTHONPATH": f"{given}{os.pathsep}{here}" if given else here}
+    environment = os.environ | {"PYTHONPATH": f"{given}{os.pathsep}{HERE}" if given else HERE}
     process = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "runs.failing_process", url, namespace, str(file), stdin=PIPE, stdout=PIPE, env=environment
-    )  # fmt: skip
+        *(sys.executable, "-m", "runs.failing_process", url, namespace, str(file)),
+        stdin=PIPE,
+        stdout=PIPE,
+        env=environment,
+    )
     found = Failing(process)
     try:
         yield found
@@ -121,7 +124,7 @@ async def self_check(bus: roost.Bus, ref: Ref, name: str, file: Path) -> list[st
     """What is wrong with the log of one run and the one below it, and with how often step functions ran."""
     faults: list[str] = []
     inner = inner_run(Ref(ref.run, f"{name}-below", f"{name}-below"))
-    ran = Counter(line for line in file.read_text().splitlines())
+    ran = Counter((await asyncio.to_thread(file.read_text)).splitlines())
     lost = 0
     for run in (ref.run, inner):
         found = Counter(r.subject for r in await bus.log.read_all(bus.log.subjects.run(run)))

@@ -38,6 +38,13 @@ async def ready() -> None:
     pass
 
 
+async def indices(run: roost.Run[Any], items: Any, found: list[int], **options: Any) -> None:
+    """Read a map to its end; `found` has what was read, also when it fails."""
+    async with run.map(double, items, **options) as outcomes:
+        async for outcome in outcomes:
+            found.append(outcome.index)
+
+
 async def run_once(bus: roost.Bus, workflow: Any, *others: tuple[Any, Any], n: int = 1) -> Any:
     async with bus.serving(agent_of((plan, workflow), *others)):
         return await (await bus.start(plan, Number(n=n))).outcome(timeout_s=SOON_S)
@@ -362,11 +369,9 @@ async def test_what_a_source_raises_is_raised_in_the_block(
     nats_url: str, namespace: str, source: Any, text: str
 ) -> None:
     async def workflow(value: Number, run: roost.Run[Any]) -> Report:
-        found = []
+        found: list[int] = []
         with pytest.raises(Exception, match=text):
-            async with run.map(double, source(12), ahead=4) as outcomes:
-                async for outcome in outcomes:
-                    found.append(outcome.index)
+            await indices(run, source(12), found, ahead=4)
         return Report(numbers=found)
 
     async with roost.connect(nats_url, namespace=namespace) as bus:
@@ -388,9 +393,7 @@ async def test_what_key_raises_and_gives_is_told(nats_url: str, namespace: str) 
     async def workflow(value: Number, run: roost.Run[Any]) -> Report:
         for at, (key, error, text) in enumerate(keys):
             with pytest.raises(error, match=text):
-                async with run.map(double, numbers(3), key=key, name=f"map {at}") as outcomes:
-                    async for _ in outcomes:
-                        raise AssertionError("nothing should have been submitted")
+                await indices(run, numbers(3), [], key=key, name=f"map {at}")
         return Report(numbers=[])
 
     async with roost.connect(nats_url, namespace=namespace) as bus:
@@ -408,11 +411,9 @@ async def test_a_key_that_an_earlier_part_has_used_is_refused(
     gate = Gate()
 
     async def workflow(value: Number, run: roost.Run[Any]) -> Report:
-        found = []
+        found: list[int] = []
         with pytest.raises(roost.ConfigError, match="item 1 has the key 'same', which another item has"):
-            async with run.map(double, numbers(2), key=lambda v: "same", ahead=1) as outcomes:
-                async for outcome in outcomes:
-                    found.append(outcome.index)
+            await indices(run, numbers(2), found, key=lambda v: "same", ahead=1)
         return Report(numbers=found)
 
     async with roost.connect(nats_url, namespace=namespace) as bus:
@@ -428,9 +429,7 @@ async def test_a_key_that_an_earlier_part_has_used_is_refused(
 async def test_an_item_that_does_not_fit_its_contract_is_told(nats_url: str, namespace: str) -> None:
     async def workflow(value: Number, run: roost.Run[Any]) -> Report:
         with pytest.raises(roost.InvalidMessage):
-            async with run.map(double, [Number(n=1), Report(numbers=[])]) as outcomes:  # type: ignore[list-item]
-                async for _ in outcomes:
-                    pass
+            await indices(run, [Number(n=1), Report(numbers=[])], [])
         for ahead in (0, -1, 1.5, True):
             with pytest.raises(roost.ConfigError, match="ahead"):
                 run.map(double, [], ahead=ahead)  # type: ignore[arg-type]
@@ -481,7 +480,14 @@ async def test_strangers_records_do_not_stop_a_map(nats_url: str, namespace: str
             handle = await bus.start(plan, Number(n=1))
             await gate.until(3)
             base = f"{namespace}.run.{handle.id}.end."
-            for tail in ("double.double:77", "double.double:0:r1", "double.double", "double.*", "x.y.z.a", "q"):
+            for tail in (
+                "double.double:77",
+                "double.double:0:r1",
+                "double.double",
+                "double.*",
+                "x.y.z.a",
+                "q",
+            ):
                 await put(client, base + tail, b"junk")
             gate.open()
             assert (await handle.result(timeout_s=SOON_S)).numbers == [0, 1, 2]
@@ -540,7 +546,8 @@ async def test_a_fan_out_of_20_000_with_a_small_look_ahead_keeps_memory_flat(
                 if read in (4_000, 20_000):
                     grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
                     kept = outcomes.__sizeof__() + sum(
-                        len(one) for one in (outcomes._planned, outcomes._cancelled, outcomes._waiting)  # type: ignore[attr-defined]
+                        len(one)
+                        for one in (outcomes._planned, outcomes._cancelled, outcomes._waiting)  # type: ignore[attr-defined]
                     )
                     assert kept < 2_000
                 assert outcome.index >= 0

@@ -108,7 +108,9 @@ def test_other_values_have_other_hashes() -> None:
         0, 1, "1", "", None, False, [], [[]], [1], ["1"], {1}, {"1": 1}, {1: "1"}, Page(path="a"), Page(path="b"),
         Page(path="a", tags={"t"}), Place("a"), Place("a", (0, 1)), b"a", "a", "61", 1.5, "1.5",
     ]  # fmt: skip
-    assert len({of(value) for value in values}) >= len(values) - 2  # a set is hashed like the list of its items
+    assert (
+        len({of(value) for value in values}) >= len(values) - 2
+    )  # a set is hashed like the list of its items
     assert of(1, 2) != of(2, 1)
     assert of(1) != of(x=1)
 

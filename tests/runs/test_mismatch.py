@@ -40,6 +40,7 @@ class Word(BaseModel):
 wordy = roost.Task("double", Number, Word)
 """The same name, and another output."""
 word = roost.Signal("go", Word)
+finish = roost.Signal("finish", Number)
 
 
 async def ready() -> None:
@@ -59,7 +60,7 @@ def workflow_of(body: Body, *, waits: bool) -> Any:
         await body(run)
         await run.step("ready", ready)
         if waits:
-            await run.wait_for(go, name="at last")
+            await run.wait_for(finish)
         return Report(numbers=[1])
 
     return workflow
@@ -79,7 +80,9 @@ def call(contract: Any, value: Any, name: str) -> Body:
 
 def mapped(contract: Any, items: Any, *, name: str = "op", key: Any = None, ahead: int = 1000) -> Body:
     async def body(run: roost.Run[Any]) -> None:
-        async with run.map(contract, items() if callable(items) else items, key=key, name=name, ahead=ahead) as outcomes:
+        async with run.map(
+            contract, items() if callable(items) else items, key=key, name=name, ahead=ahead
+        ) as outcomes:
             await everything(outcomes)
 
     return body
@@ -100,32 +103,108 @@ SECOND = Number(n=2)
 OTHERS = [*ITEMS[:2], Number(n=9), ITEMS[3]]
 
 CASES: dict[str, tuple[Body, Body, str]] = {
-    "a step that was a call": (call(double, SECOND, "op"), step("op", doubled, SECOND), "asks for step, on record is call double"),
-    "a step that was a map": (mapped(double, ITEMS), step("op", doubled, SECOND), "asks for step, on record is map double"),
-    "a step that was a wait": (waiting(go), step("op", doubled, SECOND), "asks for step, on record is signal go"),
-    "a call that was a step": (step("op", doubled, SECOND), call(double, SECOND, "op"), "asks for call double, on record is step"),
-    "a map that was a step": (step("op", doubled, SECOND), mapped(double, ITEMS), "asks for map double, on record is step"),
-    "a map that was a call": (call(double, SECOND, "op"), mapped(double, ITEMS), "asks for map double, on record is call double"),
-    "a wait that was a call": (call(double, SECOND, "op"), waiting(go), "asks for signal go, on record is call double"),
-    "a call of another contract": (call(double, SECOND, "op"), call(other, SECOND, "op"), "call other, on record is call double"),
-    "a map of another contract": (mapped(double, ITEMS), mapped(other, ITEMS), "map other, on record is map double"),
-    "a step with another input": (step("op", doubled, SECOND), step("op", doubled, Number(n=3)), "another input"),
-    "a call with another input": (call(double, SECOND, "op"), call(double, Number(n=3), "op"), "another input"),
-    "a map with another item": (mapped(double, ITEMS), mapped(double, OTHERS), "another input for the key '2'|'2'"),
-    "a map in another order": (mapped(double, ITEMS), mapped(double, ITEMS[::-1]), "another input for the key"),
-    "a map with other keys": (mapped(double, ITEMS), mapped(double, ITEMS, key=lambda v: f"k{v.n}"), "an item with the key 'k0'"),
+    "a step that was a call": (
+        call(double, SECOND, "op"),
+        step("op", doubled, SECOND),
+        "asks for step, on record is call double",
+    ),
+    "a step that was a map": (
+        mapped(double, ITEMS),
+        step("op", doubled, SECOND),
+        "asks for step, on record is map double",
+    ),
+    "a step that was a wait": (
+        waiting(go),
+        step("op", doubled, SECOND),
+        "asks for step, on record is signal go",
+    ),
+    "a call that was a step": (
+        step("op", doubled, SECOND),
+        call(double, SECOND, "op"),
+        "asks for call double, on record is step",
+    ),
+    "a map that was a step": (
+        step("op", doubled, SECOND),
+        mapped(double, ITEMS),
+        "asks for map double, on record is step",
+    ),
+    "a map that was a call": (
+        call(double, SECOND, "op"),
+        mapped(double, ITEMS),
+        "asks for map double, on record is call double",
+    ),
+    "a wait that was a call": (
+        call(double, SECOND, "op"),
+        waiting(go),
+        "asks for signal go, on record is call double",
+    ),
+    "a call of another contract": (
+        call(double, SECOND, "op"),
+        call(other, SECOND, "op"),
+        "call other, on record is call double",
+    ),
+    "a map of another contract": (
+        mapped(double, ITEMS),
+        mapped(other, ITEMS),
+        "map other, on record is map double",
+    ),
+    "a step with another input": (
+        step("op", doubled, SECOND),
+        step("op", doubled, Number(n=3)),
+        "another input",
+    ),
+    "a call with another input": (
+        call(double, SECOND, "op"),
+        call(double, Number(n=3), "op"),
+        "another input",
+    ),
+    "a map with another item": (
+        mapped(double, ITEMS),
+        mapped(double, OTHERS),
+        "another input for the key '2'|'2'",
+    ),
+    "a map in another order": (
+        mapped(double, ITEMS),
+        mapped(double, ITEMS[::-1]),
+        "another input for the key",
+    ),
+    "a map with other keys": (
+        mapped(double, ITEMS),
+        mapped(double, ITEMS, key=lambda v: f"k{v.n}"),
+        "an item with the key 'k0'",
+    ),
     "a map with fewer items": (mapped(double, ITEMS), mapped(double, ITEMS[:3]), "asks for 3 items there"),
     "a map with no items": (mapped(double, ITEMS), mapped(double, []), "asks for 0 items there"),
     "a map with more items": (mapped(double, ITEMS), mapped(double, numbers(5)), "asks for more items"),
     "a map that had no items": (mapped(double, []), mapped(double, ITEMS), "asks for more items"),
-    "a slow map with more items": (mapped(double, ITEMS), mapped(double, lambda: trickle(5)), "asks for more items"),
-    "a slow map with fewer items": (mapped(double, ITEMS), mapped(double, lambda: trickle(3)), "asks for 3 items there"),
-    "a map with fewer parts": (mapped(double, ITEMS, ahead=2), mapped(double, ITEMS[:2], ahead=2), "asks for 0 items there"),
-    "a step of another type": (step("op", doubled, SECOND), step("op", listed, SECOND), "a result of another type"),
-    "a call of another output": (call(double, SECOND, "op"), call(wordy, SECOND, "op"), "an output of another type"),
+    "a slow map with more items": (
+        mapped(double, ITEMS),
+        mapped(double, lambda: trickle(5)),
+        "asks for more items",
+    ),
+    "a slow map with fewer items": (
+        mapped(double, ITEMS),
+        mapped(double, lambda: trickle(3)),
+        "asks for 3 items there",
+    ),
+    "a map with fewer parts": (
+        mapped(double, ITEMS, ahead=2),
+        mapped(double, ITEMS[:2], ahead=2),
+        "asks for 0 items there",
+    ),
+    "a step of another type": (
+        step("op", doubled, SECOND),
+        step("op", listed, SECOND),
+        "a result of another type",
+    ),
+    "a call of another output": (
+        call(double, SECOND, "op"),
+        call(wordy, SECOND, "op"),
+        "an output of another type",
+    ),
     "a map of another output": (mapped(double, ITEMS), mapped(wordy, ITEMS), "an output of another type"),
     "a signal of another type": (waiting(go), waiting(word), "a result of another type"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", CASES)
@@ -156,11 +235,13 @@ async def test_a_run_is_parked_and_goes_on_with_code_that_fits(
         assert reason in state["reason"] or any(one in state["reason"] for one in reason.split("|"))
         assert "operation 'op" in state["reason"]
         async with bus.serving(agent_of((plan, workflow_of(before, waits=True)), (double, counted))):
-            await bus.signal(handle.id, go, Number(n=8))
+            await bus.signal(handle.id, finish, Number(n=8))
             report = await handle.result(timeout_s=SOON_S)
         assert report.numbers == [1]
         assert runs == done, "nothing was done again"
-        assert len(await records(bus, handle.id, "task")) == tasks, "nothing was submitted by code that does not fit"
+        assert len(await records(bus, handle.id, "task")) == tasks, (
+            "nothing was submitted by code that does not fit"
+        )
 
 
 async def test_a_parked_run_is_not_swallowed_by_code_that_catches_everything(
@@ -285,12 +366,13 @@ async def test_sets_in_another_order_are_the_same_input(nats_url: str, namespace
 
         return workflow
 
-    assert list(set(words)) != list(set(words[::-1])), "this test needs sets whose order differs"
+    backwards = words[::-1]
+    assert list(set(words)) != list(set(backwards)), "this test needs sets whose order differs"
     async with roost.connect(nats_url, namespace=namespace) as bus:
-        for order in (words, words[::-1]):
+        for order in (words, backwards):
             async with bus.serving(agent_of((plan, workflow_with(order)), (tagged, count))):
                 handle = await bus.start(plan, Number(n=1), key="one")
                 await stored(bus, f"{namespace}.run.{handle.id}.step.ready", 1)
-        async with bus.serving(agent_of((plan, workflow_with(words[::-1])), (tagged, count))):
+        async with bus.serving(agent_of((plan, workflow_with(backwards)), (tagged, count))):
             await bus.signal(handle.id, go, Number(n=1))
             await handle.result(timeout_s=SOON_S)

@@ -86,9 +86,13 @@ async def test_each_kind_of_operation_gives_the_same_after_a_resume(nats_url: st
             run.random(),
         ]
         async with run.map(double, numbers(5), name="landed") as outcomes:
-            results.append(sorted([(o.key, o.index, o.value.n) async for o in outcomes if isinstance(o, roost.Done)]))
+            results.append(
+                sorted([(o.key, o.index, o.value.n) async for o in outcomes if isinstance(o, roost.Done)])
+            )
         results.append(run.now())
-        async with run.map(below, numbers(3), key=lambda v: f"item {v.n}", name="in order", ordered=True) as outcomes:
+        async with run.map(
+            below, numbers(3), key=lambda v: f"item {v.n}", name="in order", ordered=True
+        ) as outcomes:
             results.append([(o.key, o.index) async for o in outcomes])
         await run.step("ready", ready)
         await run.wait_for(go)
@@ -162,14 +166,14 @@ async def test_an_ambiguous_name_is_an_error_when_it_is_first_met(nats_url: str,
             run.call(double, value, name="same"),
             run.wait_for(go, name="same", timeout_s=1),
         ):
-            with pytest.raises(roost.ConfigError, match="operation 'same'.*ambiguous"):
+            with pytest.raises(roost.ConfigError, match=r"operation 'same'.*ambiguous"):
                 await again
             found.append(1)
         with pytest.raises(roost.ConfigError, match="ambiguous"):
             async with run.map(double, [value], name="same"):
                 pass
         await run.call(double, value)
-        with pytest.raises(roost.ConfigError, match="'double'.*ambiguous"):
+        with pytest.raises(roost.ConfigError, match=r"'double'.*ambiguous"):
             await run.call(double, value)
         return Report(numbers=found)
 
@@ -209,7 +213,9 @@ async def test_an_empty_name_is_refused(nats_url: str, namespace: str) -> None:
         await (await bus.start(plan, Number(n=1))).result(timeout_s=SOON_S)
 
 
-async def test_a_step_that_failed_left_no_record_and_may_be_tried_again(nats_url: str, namespace: str) -> None:
+async def test_a_step_that_failed_left_no_record_and_may_be_tried_again(
+    nats_url: str, namespace: str
+) -> None:
     tries: list[int] = []
 
     async def fragile() -> int:
@@ -231,7 +237,9 @@ async def test_a_step_that_failed_left_no_record_and_may_be_tried_again(nats_url
         assert len(await records(bus, handle.id, "step")) == 1
 
 
-async def test_a_result_that_cannot_be_kept_is_told_and_leaves_no_record(nats_url: str, namespace: str) -> None:
+async def test_a_result_that_cannot_be_kept_is_told_and_leaves_no_record(
+    nats_url: str, namespace: str
+) -> None:
     async def large() -> str:
         return "x" * (256 * 1024)
 
@@ -310,7 +318,9 @@ async def test_a_dead_call_is_an_error_that_a_workflow_may_handle(nats_url: str,
     assert "is dead: 7 is not wanted" in lost.letter.reason
 
 
-async def test_an_operation_after_the_workflow_has_returned_does_nothing(nats_url: str, namespace: str) -> None:
+async def test_an_operation_after_the_workflow_has_returned_does_nothing(
+    nats_url: str, namespace: str
+) -> None:
     left: list[asyncio.Task[Any]] = []
     go_on = asyncio.Event()
 
@@ -342,7 +352,10 @@ async def test_records_say_what_was_done_and_by_whom(nats_url: str, namespace: s
         await run.step("look", doubled, value)
         return Report(numbers=[])
 
-    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of((plan, workflow))) as (one,):
+    async with (
+        roost.connect(nats_url, namespace=namespace) as bus,
+        bus.serving(agent_of((plan, workflow))) as (one,),
+    ):
         handle = await bus.start(plan, Number(n=4))
         await handle.result(timeout_s=SOON_S)
         (step,) = [json.loads(r.data) for r in await records(bus, handle.id, "step")]
@@ -354,7 +367,9 @@ async def test_records_say_what_was_done_and_by_whom(nats_url: str, namespace: s
     assert (epoch["workflow"], epoch["task"], epoch["by"]) == ("plan", handle.id, one.name)
 
 
-async def test_a_journal_tells_of_records_that_new_code_does_not_ask_for(nats_url: str, namespace: str) -> None:
+async def test_a_journal_tells_of_records_that_new_code_does_not_ask_for(
+    nats_url: str, namespace: str
+) -> None:
     async def before(value: Number, run: roost.Run[Any]) -> Report:
         await run.step("gone", doubled, value)
         await run.step("ready", ready)

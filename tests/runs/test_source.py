@@ -102,7 +102,7 @@ async def test_a_source_that_exits_does_not_end_the_loop() -> None:
         raise SystemExit(3)
 
     source = Source(broken())
-    with pytest.raises(SourceEnded, match="sys.exit"):
+    with pytest.raises(SourceEnded, match=r"sys\.exit"):
         await source.take(2, patient=True)
 
 

@@ -15,6 +15,7 @@ from roost.bus import Bus
 from roost.errors import RoostError
 from roost.observe import Journal
 from roost.runs import Run
+from roost.runs.epoch import has_token
 from roost.settings import Settings
 from simulation.client import SimClient
 from simulation.clients import Clients
@@ -64,7 +65,7 @@ class Machine(Process):
         self.world.step_begins(self, run, name)
 
     def saw(self, run: Run[Any], what: str, value: object) -> None:
-        if self.alive:
+        if self.alive and self.world.coordinates(run):
             self.world.seen.setdefault(run.id, {}).setdefault(run, []).append((what, repr(value)))
 
     def paid(self, key: str, receipt: int) -> None:
@@ -217,10 +218,16 @@ class World:
         """A step's function is called: by whoever coordinates, never after it was recorded."""
         if not machine.alive:
             return
-        stream = self.server.streams[STREAM]
-        epoch = stream.last_on(f"{NAMESPACE}.run.{run.id}.epoch")
-        if epoch == run._core.fence.seq and stream.last_on(f"{NAMESPACE}.run.{run.id}.step.{name}"):
+        if self.coordinates(run) and self.server.streams[STREAM].last_on(
+            f"{NAMESPACE}.run.{run.id}.step.{name}"
+        ):
             self.complain(f"step {name} of {run.id} ran although its result is on record")
+
+    def coordinates(self, run: Run[Any]) -> bool:
+        """Whether nobody has taken over from this execution: what it does then counts."""
+        stream = self.server.streams[STREAM]
+        epoch = stream.get(stream.last_on(f"{NAMESPACE}.run.{run.id}.epoch"))
+        return epoch is not None and has_token(epoch.data, run._core.fence.record["token"])
 
     def run(self) -> None:
         """Play it to its end. Raises Stuck."""

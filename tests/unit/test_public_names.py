@@ -30,9 +30,26 @@ def test_importing_roost_and_its_agents_loads_nothing_of_the_command_line_or_the
     program = "import roost, sys; roost.Agent, roost.connect; print(*sys.modules)"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     loaded = set(run.stdout.split())
-    for heavy in ("typer", "rich", "click", "textual", "starlette", "jupyter", "IPython", "matplotlib", "pytest"):
+    for heavy in (
+        "typer",
+        "rich",
+        "click",
+        "textual",
+        "starlette",
+        "jupyter",
+        "IPython",
+        "matplotlib",
+        "pytest",
+    ):
         assert heavy not in loaded
-    for ours in ("roost.cli", "roost.server", "roost.pictures", "roost.testing", "roost.demo", "roost.runtime"):
+    for ours in (
+        "roost.cli",
+        "roost.server",
+        "roost.pictures",
+        "roost.testing",
+        "roost.demo",
+        "roost.runtime",
+    ):
         assert ours not in loaded
 
 

@@ -141,7 +141,7 @@ class AtWork(BaseModel):
     instance: str
 
 
-_RETRY = Retry(attempts=4, base_s=0.2, cap_s=5)
+_RETRY = Retry(attempts=5, base_s=0.2, cap_s=5)
 
 _ACK_WAIT_S = 3  # so that the work of a killed process goes on after three seconds, not after thirty
 
