@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from typing import Any
 
@@ -112,3 +113,21 @@ async def test_faults_add_two_files_slow_down_the_others_and_one_death_is_told(o
 async def test_a_folder_that_cannot_be_listed_raises(order: Folder) -> None:
     with pytest.raises(FileNotFoundError):
         await run_audit(order.model_copy(update={"root": f"{order.root}/gone"}), Stage().run)
+
+
+async def test_what_ended_at_once_is_told_while_the_next_one_takes_its_time(order: Folder) -> None:
+    stage, two_told = Stage(), asyncio.Event()
+
+    async def tell(audit: str, value: Progress) -> None:
+        if value.ended == 2:
+            two_told.set()
+
+    async def last_one_waits(file: FileRef) -> Digest:
+        if file.path == "docs/c.md":
+            await two_told.wait()
+        return Digest(path=file.path)
+
+    outcomes: dict[Any, Any] = {digest: last_one_waits, links: stage._check, report: stage._report}
+    run: FakeRun[Tell] = FakeRun(tell, outcomes=outcomes)
+    async with asyncio.timeout(10):
+        assert await run_audit(order, run) == WRITTEN

@@ -47,7 +47,8 @@ def agent_of(*handlers: tuple[Any, Callable[..., Any]], concurrency: int = 8) ->
     """An agent with these handlers, and one for `double`."""
     agent = Agent("tester")
     for contract, handler in handlers:
-        agent.handles(contract, concurrency=concurrency)(handler)
+        register: Any = agent.handles(contract, concurrency=concurrency)
+        register(handler)
     if not any(contract is double for contract, _ in handlers):
         agent.handles(double)(doubled)
     return agent

@@ -34,7 +34,8 @@ def test_what_is_too_much_is_read_again_from_the_first_that_was_missed() -> None
 
 def test_however_it_is_fed_and_drained_nothing_is_lost_doubled_or_moved(seed: int) -> None:
     chance = random.Random(seed)
-    arrivals, taken, position = Arrivals(), [], 1
+    arrivals, position = Arrivals(), 1
+    taken: list[int] = []
     total = 10_000
     while len(taken) < total:
         for _ in range(chance.randrange(800)):

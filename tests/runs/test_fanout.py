@@ -523,7 +523,7 @@ async def test_a_map_that_nobody_reads_keeps_few_outcomes_in_memory(
             async for outcome in outcomes:
                 found.append(outcome.index)
                 await run.call(double, value, name=f"call {outcome.index}")
-                most = max(most, len(outcomes._arrivals.records))  # type: ignore[attr-defined]
+                most = max(most, len(outcomes._arrivals.records))
         return Report(numbers=found)
 
     async with roost.connect(nats_url, namespace=namespace) as bus:
@@ -546,8 +546,7 @@ async def test_a_fan_out_of_20_000_with_a_small_look_ahead_keeps_memory_flat(
                 if read in (4_000, 20_000):
                     grown.append(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
                     kept = outcomes.__sizeof__() + sum(
-                        len(one)
-                        for one in (outcomes._planned, outcomes._cancelled, outcomes._waiting)  # type: ignore[attr-defined]
+                        len(one) for one in (outcomes._planned, outcomes._cancelled, outcomes._waiting)
                     )
                     assert kept < 2_000
                 assert outcome.index >= 0

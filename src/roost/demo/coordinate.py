@@ -7,7 +7,8 @@ reads what is recorded, waits for what is under way, and doubles nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from pathlib import Path
 
 from roost.demo.contracts import (
@@ -42,16 +43,15 @@ async def run_audit(folder: Folder, run: Run[Tell]) -> Written:
         files = planted(folder) + [file.model_copy(update={"pause_s": paused}) for file in files]
     markdown = [file for file in files if is_markdown(file.path)]
     told = _Told(run.deps, folder.audit, len(files) + len(markdown))
-    await told.tell()
     async with (
+        told.now_and_then(),
         run.map(digest, files, key=_path) as digests,
         run.map(links, markdown, key=_path) as checks,
     ):
         async for digested in digests:
-            await told.ended(digested)
+            told.ended(digested)
         async for checked in checks:
-            await told.ended(checked)
-    await told.tell()
+            told.ended(checked)
     order = ReportOrder(
         run=run.id, root=folder.root, out=folder.out, skipped=skipped, more_skipped=more_skipped
     )
@@ -83,21 +83,33 @@ def _path(file: FileRef) -> str:
 
 
 class _Told:
-    """Counts what has ended and tells so, now and then, to whoever listens."""
+    """Counts what has ended and tells so to whoever listens."""
 
     def __init__(self, tell: Tell, audit: str, submitted: int) -> None:
         self._tell = tell
         self._audit = audit
         self._now = Progress(ended=0, submitted=submitted)
-        self._last = 0.0
 
-    async def ended(self, outcome: Outcome[object]) -> None:
+    def ended(self, outcome: Outcome[object]) -> None:
         self._now.ended += 1
         self._now.dead += isinstance(outcome, Dead)
-        now = asyncio.get_running_loop().time()
-        if now - self._last > TELL_EVERY_S:
-            self._last = now
-            await self.tell()
 
-    async def tell(self) -> None:
+    @asynccontextmanager
+    async def now_and_then(self) -> AsyncIterator[None]:
+        """Tell at the beginning, while there is news, and at the end of the block."""
         await self._tell(self._audit, self._now)
+        telling = asyncio.create_task(self._news(), name="roost-demo-progress")
+        try:
+            yield
+        finally:
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
+        await self._tell(self._audit, self._now)
+
+    async def _news(self) -> None:
+        told = 0
+        while True:
+            await asyncio.sleep(TELL_EVERY_S)
+            if self._now.ended > told:
+                told = self._now.ended
+                await self._tell(self._audit, self._now)

@@ -121,14 +121,14 @@ class Core:
             self._taken.add(step["seq"])
 
     async def close(self) -> None:
-        """The workflow has returned, or is given up: whatever it left behind ends."""
+        """The workflow has returned, or is given up: whatever it left behind ends, also if this is cancelled."""
         self._closed = True
-        if self.begun:
-            await self.inbox.close()
+        self.activity.close()
+        ending = self.inbox.stop() if self.begun else []
         if self._signing is not None:
             self._signing.cancel()
-            await asyncio.gather(self._signing, return_exceptions=True)
-        self.activity.close()
+            ending.append(self._signing)
+        await asyncio.gather(*ending, return_exceptions=True)
 
     # Names --------------------------------------------------------------------------------------
 

@@ -28,7 +28,7 @@ SEVERAL = 3
 class Feed:
     """Calls `take` for each record from sequence `start` on, while `wanted()` is true.
 
-    Call `wake` when `wanted` has become true, and `close` at the end. `on_idle` hears each time that everything
+    Call `wake` when `wanted` has become true, and `stop` at the end. `on_idle` hears each time that everything
     is read and more is wanted; `on_failure` of an error that no reading explains.
     """
 
@@ -58,11 +58,14 @@ class Feed:
         self._read_at = 0.0
         self._event = asyncio.Event()
         self._reading = asyncio.Lock()
+        self._stopped = False
         self._task: asyncio.Task[None] | None = None
         self._listener: Listener | None = None
 
     def wake(self) -> None:
         """Look now. Raises ConnectionClosed."""
+        if self._stopped:
+            return
         if self._task is None:
             client = self._log.link.client
             self._listener = client.listen(self._live, self._heard)
@@ -76,17 +79,17 @@ class Feed:
         """Read again from `seq` on, if that was passed already."""
         self._next = min(self._next, seq)
 
-    async def close(self) -> None:
-        """Stop reading."""
+    def stop(self) -> list[asyncio.Task[None]]:
+        """Stop reading, for good; what this returns is just ending."""
+        self._stopped = True
         if self._task is None:
-            return
+            return []
         client = self._log.link.client
         if self._listener is not None:
             client.unlisten(self._listener)
         client.on_reconnect.remove(self.wake)
         self._task.cancel()
-        await asyncio.gather(self._task, return_exceptions=True)
-        self._task = None
+        return [self._task]
 
     async def catch_up(self) -> None:
         """Read all that the stream's leader has, whether it is wanted or not. Repeats through outages."""

@@ -53,14 +53,12 @@ class Inbox:
             on_failure=on_failure,
         )
 
-    async def close(self) -> None:
-        """End all waits: those that are left belong to nobody any more."""
+    def stop(self) -> list[asyncio.Task[None]]:
+        """End all waits: those that are left belong to nobody any more. What this returns is just ending."""
         signals = list(self._signals.values())
         for future in [*self._waits.values(), *(wait for one in signals for wait in one.waits)]:
             future.cancel()
-        await self.ends.close()
-        for one in signals:
-            await one.feed.close()
+        return [*self.ends.stop(), *(task for one in signals for task in one.feed.stop())]
 
     # Outcomes -----------------------------------------------------------------------------------
 

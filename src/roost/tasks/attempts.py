@@ -11,14 +11,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 
+from roost.errors import InvalidMessage
 from roost.tasks.history import Attempt
-from roost.tasks.records import AttemptRecord, ErrorRecord, NoteRecord
+from roost.tasks.records import AttemptRecord, ErrorRecord, NoteRecord, decode_note
 
 HISTORY_BYTES = 128 * 1024
 """Of attempts in one outcome: a retry policy of thousands of attempts must not make it unreadable."""
 ALWAYS_KEPT = 20
 """So many attempts are never measured: an error's text is at most 1,000 characters, 4 KB."""
 LOST = "its process died or fell silent before it reported"
+
+
+def readable(records: Iterable[tuple[str, bytes]]) -> list[NoteRecord]:
+    """The notes among (subject, payload); anything else that stands in their place is passed over."""
+    notes = []
+    for subject, data in records:
+        try:
+            notes.append(decode_note(data, subject=subject))
+        except InvalidMessage:
+            continue
+    return notes
 
 
 def past_attempts(notes: Iterable[NoteRecord]) -> list[AttemptRecord]:

@@ -27,7 +27,7 @@ from roost.errors import (
     SubmissionUnknown,
     TooLarge,
 )
-from roost.tasks.batch import Write, commit, create_once
+from roost.tasks.batch import Pairs, Write, commit, create_once
 from roost.tasks.log import Log, chunks
 from roost.tasks.records import Ref
 from roost.transport.headers import block
@@ -90,7 +90,7 @@ class Submitter:
         await log.ensure()
         log.check_room(len(item.data) + RECORD_BYTES)
         subject = log.subjects.task(item.ref)
-        head = block(*create_once(item.trace))
+        head = block(*self._headers(item))
         patience = _Patience(timeout_s)
         while True:
             try:
@@ -117,8 +117,10 @@ class Submitter:
             if error.err_code != WRONG_LAST_SEQUENCE:
                 raise
             there = await log.last(subject) or await log.last(subject, leader=True)
-            if there is None:  # it was removed in between, or is about to appear
-                raise
+            if there is None:
+                if await log.last(log.subjects.end(item.ref), leader=True) is None:
+                    raise  # it was removed in between, or is about to appear
+                return Stored(item.ref, 0)  # it was cancelled: its outcome stands, its input is gone
             if not canonical_equal(there.data, item.data):
                 raise Conflict(key=item.ref.id, subject=subject) from error
             return Stored(item.ref, 0)
@@ -199,17 +201,30 @@ class Submitter:
     async def _batch(self, items: Sequence[Item], *, timeout_s: float) -> int:
         """One atomic batch; returns the sequence of its last record."""
         task = self._log.subjects.task
-        writes = [Write(task(item.ref), item.data, create_once(item.trace)) for item in items]
+        writes = [Write(task(item.ref), item.data, self._headers(item)) for item in items]
         return await commit(self._log.link, writes, timeout_s=timeout_s)
+
+    def _headers(self, item: Item) -> Pairs:
+        """A task is stored only if nothing of it is there, its outcome included.
+
+        The message of a cancelled task is removed: over its own subject alone, a repeated submission would
+        create it anew, and it would run and get a second outcome.
+        """
+        over = ("Nats-Expected-Last-Subject-Sequence-Subject", self._log.subjects.guard(item.ref))
+        return (*create_once(item.trace), over)
 
     async def _missing(self, items: list[Item], done: dict[Ref, Stored]) -> list[Item]:
         """The items that are not stored yet. Raises Conflict for one stored with another payload."""
         log = self._log
         there = await log.newest([log.subjects.task(item.ref) for item in items])
+        gone = [item.ref for item in items if log.subjects.task(item.ref) not in there]
+        ends = await log.newest([log.subjects.end(ref) for ref in gone])
         missing = []
         for item in items:
             record = there.get(log.subjects.task(item.ref))
-            if record is None:
+            if record is None and log.subjects.end(item.ref) in ends:
+                done[item.ref] = Stored(item.ref, 0)  # it was cancelled: see `_publish`
+            elif record is None:
                 missing.append(item)
             elif record.data == item.data or canonical_equal(record.data, item.data):
                 done[item.ref] = Stored(item.ref, 0)

@@ -17,14 +17,13 @@ from typing import Any
 
 from roost.contracts import GiveUp, Task, Workflow
 from roost.errors import InvalidMessage, JetStreamError, Reject, RetryLater, RoostError
-from roost.tasks.attempts import bounded, describe, next_number, past_attempts
+from roost.tasks.attempts import bounded, describe, next_number, past_attempts, readable
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
 from roost.tasks.outcomes import HandBack, OutcomeWriter, Unstorable
 from roost.tasks.records import (
     AttemptRecord,
     NoteRecord,
-    decode_note,
     encode_dead,
     encode_done,
     encode_note,
@@ -38,6 +37,8 @@ Invoke = Callable[[Any, Delivery], Awaitable[Any]]
 
 HAND_BACK_S = 1.0
 """Delay of a delivery that is handed back because the server did not answer."""
+SETTLE_S = 0.5
+"""About how long after the news of its deletion a consumer is made again, in seconds."""
 CLOCK_S = 0.5
 """How far the known server time may be off, in seconds."""
 TOO_MANY_RESULTS = 413
@@ -220,7 +221,13 @@ class Worker:
             )
 
     async def _ensure_again(self) -> None:
+        """Make the consumer again that is missing.
+
+        Not at once: the server tells of a deletion before it has finished it, and a consumer made meanwhile loses
+        its files (error 10012) or its first delivery to that. Nor all workers in the same instant.
+        """
         try:
+            await asyncio.sleep(SETTLE_S * (0.5 + random.random()))
             _, created_s = await self._log.ensure_consumer(self._task.name, self._task.ack_wait_s)
             self._since_s = max(created_s, self._back_s)
         except RoostError as error:
@@ -364,7 +371,8 @@ class Worker:
             stored = await self._log.last(end)
             found += [stored] if stored is not None else []
         ends = [record for record in found if record.subject == end]
-        return ends[0] if ends else None, past_attempts(_readable(r for r in found if r.subject != end))
+        noted = readable((record.subject, record.data) for record in found if record.subject != end)
+        return ends[0] if ends else None, past_attempts(noted)
 
     async def _call(self, value: Any, delivery: Delivery, left_s: float | None) -> Any:
         """The handler's result. Raises AttemptTimeout, or Reject when the task's own deadline passed.
@@ -481,14 +489,3 @@ def _expire(delivery: Delivery, running: asyncio.Task[Any] | None) -> None:
 def _nak(after_s: float) -> bytes:
     """A negative acknowledgement; with a delay the redelivery waits, also across a restart of the server."""
     return b"-NAK" if after_s <= 0 else b'-NAK {"delay": %d}' % int(after_s * 1e9)
-
-
-def _readable(records: Any) -> list[NoteRecord]:
-    """The notes that are notes; anything else in their place is passed over."""
-    notes = []
-    for record in records:
-        try:
-            notes.append(decode_note(record.data, subject=record.subject))
-        except InvalidMessage:
-            continue
-    return notes

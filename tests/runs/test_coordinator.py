@@ -1,0 +1,412 @@
+"""How workflows are executed: slots, retries, deadlines, stopping, and what their code may do wrong."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from typing import Any
+
+import pytest
+
+import roost
+from roost.runs import coordinator
+from roost.runs import core as core_module
+from roost.runs.coordinator import Coordinator
+from roost.runs.records import RunSubjects
+from runs.support import (
+    SOON_S,
+    Calls,
+    Events,
+    Gate,
+    Number,
+    Report,
+    agent_of,
+    below,
+    double,
+    go,
+    numbers,
+    plan,
+    put,
+    records,
+    stored,
+    stranger,
+)
+
+once_only = roost.Workflow("once", Number, Report, retry=roost.Retry(attempts=1), ack_wait_s=0.5)
+brief = roost.Workflow("brief", Number, Report, deadline_s=0.7, ack_wait_s=0.5)
+
+
+async def test_starting_twice_attaches_and_another_value_is_a_conflict(nats_url: str, namespace: str) -> None:
+    calls = Calls()
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        await run.step("once", calls.note, "ran")
+        return Report(numbers=[(await run.wait_for(go)).n])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of((plan, workflow))):
+        first = await bus.start(plan, Number(n=1), key="k")
+        again = await bus.start(plan, Number(n=1), key="k")
+        assert (first.created, again.created) == (True, False)
+        assert first.id == again.id
+        with pytest.raises(roost.Conflict):
+            await bus.start(plan, Number(n=2), key="k")
+        await bus.signal(first.id, go, Number(n=4))
+        assert await again.result(timeout_s=SOON_S) == await first.result(timeout_s=SOON_S)
+        late = await bus.start(plan, Number(n=1), key="k")
+        assert (await late.result(timeout_s=SOON_S)).numbers == [4]
+    assert calls.made == ["ran"]
+
+
+async def test_exceptions_follow_the_retry_and_reject_is_terminal(nats_url: str, namespace: str) -> None:
+    calls = Calls()
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        await run.step("once", calls.note, f"step {value.n}")
+        attempt = await calls.note(f"try {value.n}")
+        if value.n == 1 and calls.made.count("try 1") < 3:
+            raise ValueError(f"at {attempt}")
+        if value.n == 2:
+            raise ValueError("always")
+        if value.n == 3:
+            raise roost.Reject("never")
+        return Report(numbers=[value.n])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of((plan, workflow))):
+        handles = [await bus.start(plan, Number(n=n)) for n in (1, 2, 3)]
+        done, exhausted, rejected = [await handle.outcome(timeout_s=SOON_S) for handle in handles]
+        letters = await bus.dead_letters()
+    assert isinstance(done, roost.Done)
+    assert [one.result for one in done.history] == ["failed", "failed", "done"]
+    assert isinstance(exhausted, roost.Dead)
+    assert exhausted.letter.reason.startswith("3 attempts failed, the last with ValueError: always")
+    assert isinstance(rejected, roost.Dead)
+    assert rejected.letter.reason == "never"
+    assert {letter.id for letter in letters} == {handles[1].id, handles[2].id}
+    assert calls.made.count("step 1") == 1, "another attempt reads what an earlier one has recorded"
+
+
+async def test_a_result_of_the_wrong_type_is_a_failure(nats_url: str, namespace: str) -> None:
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        return Number(n=1)  # type: ignore[return-value]
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((once_only, workflow))):
+            outcome = await (await bus.start(once_only, Number(n=1))).outcome(timeout_s=SOON_S)
+    assert isinstance(outcome, roost.Dead)
+    assert "expected Report, got Number" in outcome.letter.reason
+
+
+@pytest.mark.parametrize("how", ["exit", "cancel", "subtask"])
+async def test_code_that_exits_or_cancels_itself_is_a_failure_of_its_run_only(
+    nats_url: str, namespace: str, how: str
+) -> None:
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        if value.n == 2:
+            return Report(numbers=[2])
+        if how == "exit":
+            sys.exit(3)
+        if how == "cancel":
+            raise asyncio.CancelledError
+        forever = asyncio.ensure_future(asyncio.get_running_loop().create_future())
+        asyncio.get_running_loop().call_soon(forever.cancel)
+        await forever
+        raise AssertionError
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((once_only, workflow))):
+            outcome = await (await bus.start(once_only, Number(n=1))).outcome(timeout_s=SOON_S)
+            fine = await (await bus.start(once_only, Number(n=2))).outcome(timeout_s=SOON_S)
+    assert isinstance(outcome, roost.Dead)
+    assert (
+        "sys.exit(3)" if how == "exit" else "CancelledError although nobody cancelled it"
+    ) in outcome.letter.reason
+    assert isinstance(fine, roost.Done)
+
+
+async def test_a_deadline_ends_a_run_that_is_at_work_and_one_that_waits(
+    nats_url: str, namespace: str
+) -> None:
+    cleaned: list[int] = []
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        try:
+            if value.n:
+                await run.wait_for(go)
+            else:
+                await run.step("long", long)
+        finally:
+            cleaned.append(value.n)
+        return Report(numbers=[])
+
+    async def long() -> None:
+        await asyncio.get_running_loop().create_future()
+
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of((brief, workflow))):
+        handles = [await bus.start(brief, Number(n=n)) for n in (0, 1)]
+        for handle in handles:
+            outcome = await handle.outcome(timeout_s=SOON_S)
+            assert isinstance(outcome, roost.Dead)
+            assert "deadline" in outcome.letter.reason
+    assert sorted(cleaned) == [0, 1]
+
+
+async def test_a_run_that_ends_before_it_began_is_taken_over_first(nats_url: str, namespace: str) -> None:
+    """Its deadline has passed, or its input cannot be read: a coordinator of it may be paused all the same."""
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        raise AssertionError("it must not begin")
+
+    async with roost.connect(nats_url, namespace=namespace) as bus, stranger(nats_url) as client:
+        late = await bus.start(brief, Number(n=1), key="late")
+        await put(client, f"{namespace}.run.brief:junk.task.brief.brief:junk", b"{")
+        junk = bus.handle(brief, "brief:junk")
+        paused = RunSubjects(namespace, late.id)
+        await bus.link.jetstream.publish(paused.epoch, b'{"token":"paused"}')
+        (task,) = await records(bus, late.id, "task")
+        await asyncio.sleep(max(0.0, task.stored_s + 0.75 - bus.log.now_s()))  # until its deadline has passed
+        async with bus.serving(agent_of((brief, workflow))):
+            outcomes = [await one.outcome(timeout_s=SOON_S) for one in (late, junk)]
+        for one, outcome in zip((late, junk), outcomes, strict=True):
+            assert isinstance(outcome, roost.Dead)
+            subjects = RunSubjects(namespace, one.id)
+            state = await bus.log.last(subjects.state)
+            assert state is not None
+            assert b'"dead"' in state.data
+        assert len(await bus.log.read_all(paused.epoch)) == 2
+
+
+async def test_runs_that_wait_hold_no_slot_and_steps_need_one(nats_url: str, namespace: str) -> None:
+    """At concurrency 1 fifty runs wait side by side, and never do two steps run at once."""
+    at_work, most, begun = 0, 0, 0
+
+    async def busy() -> None:
+        nonlocal at_work, most
+        at_work += 1
+        most = max(most, at_work)
+        for _ in range(3):
+            await asyncio.sleep(0)
+        at_work -= 1
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        nonlocal begun
+        begun += 1
+        await run.step("first", busy)
+        found = await run.wait_for(go)
+        await run.call(double, value)
+        await run.step("second", busy)
+        await run.step("third", busy)
+        return Report(numbers=[found.n])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((plan, workflow), concurrency=1)):
+            handles = [await bus.start(plan, Number(n=n)) for n in range(50)]
+            await stored(bus, f"{namespace}.run.*.step.first", 50)
+            await asyncio.gather(
+                *(bus.signal(handle.id, go, Number(n=n)) for n, handle in enumerate(handles))
+            )
+            for n, handle in enumerate(handles):
+                assert (await handle.result(timeout_s=SOON_S)).numbers == [n]
+    assert begun == 50
+    assert most == 1
+
+
+async def test_runs_beyond_those_that_fit_into_memory_go_back_and_come_again(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "MOST_WAITING", 5)
+    monkeypatch.setattr(coordinator, "AWAY_S", 0.1)
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        return Report(numbers=[(await run.wait_for(go)).n])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((plan, workflow))) as (one,):
+            (found,) = [w for w in one._workers if isinstance(w, Coordinator)]
+            handles = [await bus.start(plan, Number(n=n)) for n in range(20)]
+            await stored(bus, f"{namespace}.run.*.epoch", 25)
+            assert found.running <= 6
+            await asyncio.gather(
+                *(bus.signal(handle.id, go, Number(n=n)) for n, handle in enumerate(handles))
+            )
+            for n, handle in enumerate(handles):
+                assert (await handle.result(timeout_s=SOON_S)).numbers == [n]
+
+
+async def test_stopping_hands_runs_that_wait_back_at_once(nats_url: str, namespace: str) -> None:
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        return Report(numbers=[(await run.wait_for(go)).n])
+
+    loop = asyncio.get_running_loop()
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((plan, workflow)), grace_s=30):
+            handle = await bus.start(plan, Number(n=1))
+            await stored(bus, f"{namespace}.run.{handle.id}.epoch", 1)
+            began = loop.time()
+        assert loop.time() - began < 5
+        async with bus.serving(agent_of((plan, workflow))):
+            await stored(bus, f"{namespace}.run.{handle.id}.epoch", 2, within_s=3)
+            await bus.signal(handle.id, go, Number(n=2))
+            assert (await handle.result(timeout_s=SOON_S)).numbers == [2]
+
+
+async def test_stopping_lets_a_step_finish_and_records_it(nats_url: str, namespace: str) -> None:
+    calls = Calls()
+    started, let = asyncio.Event(), asyncio.Event()
+
+    async def slow() -> int:
+        calls.made.append("slow")
+        started.set()
+        await let.wait()
+        return 5
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        found = await run.step("slow", slow)
+        await run.wait_for(go)
+        return Report(numbers=[found])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((plan, workflow))):
+            handle = await bus.start(plan, Number(n=1))
+            await started.wait()
+            asyncio.get_running_loop().call_later(0.1, let.set)
+        async with bus.serving(agent_of((plan, workflow))):
+            await bus.signal(handle.id, go, Number(n=2))
+            assert (await handle.result(timeout_s=SOON_S)).numbers == [5]
+    assert calls.made == ["slow"]
+
+
+async def test_a_full_store_sends_a_run_back_instead_of_failing_it(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """New work stops at the reserve; the run is no worse for it, and goes on when there is room."""
+    monkeypatch.setattr(core_module, "FULL_DELAY_S", 0.1)
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        await run.wait_for(go)
+        try:
+            await run.call(double, value)
+        except Exception as error:
+            raise AssertionError("the workflow must not see it") from error
+        return Report(numbers=[1])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        events = Events(bus)
+        async with bus.serving(agent_of((once_only, workflow))):
+            handle = await bus.start(once_only, Number(n=1))
+            await stored(bus, f"{namespace}.run.{handle.id}.epoch", 1)
+            bus.log._limit, bus.log._used = 1000, 900
+            bus.log._fill_at = asyncio.get_running_loop().time() + 3600  # as the server said just now
+            await bus.signal(handle.id, go, Number(n=1))
+            (event,) = await events.until("task_handed_back")
+            assert "80 %" in event.reason or "full" in event.reason or "room" in event.reason
+            assert await bus.log.last(bus.log.subjects.end(handle.ref)) is None
+            assert await records(bus, handle.id, "note") == []
+            bus.log._limit = -1
+        async with bus.serving(agent_of((once_only, workflow))):
+            assert (await handle.result(timeout_s=SOON_S)).numbers == [1]
+
+
+async def test_a_workflow_that_kills_its_process_each_time_is_given_up(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(coordinator, "MOST_CRASHES", 4)
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        raise AssertionError("it must not run again")
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        handle = await bus.start(plan, Number(n=1))
+        subjects = RunSubjects(namespace, handle.id)
+        for deaths in range(5):
+            await bus.link.jetstream.publish(subjects.epoch, b'{"token":"t","deaths":%d}' % deaths)
+        async with bus.serving(agent_of((plan, workflow))):
+            outcome = await handle.outcome(timeout_s=SOON_S)
+    assert isinstance(outcome, roost.Dead)
+    assert "died 5 times in a row" in outcome.letter.reason
+
+
+async def test_a_run_that_waits_in_a_process_that_others_kill_is_not_given_up(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It leaves a trace once it has come through to a wait, if several before it have died."""
+    monkeypatch.setattr(core_module, "SUSPICIOUS", 2)
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        return Report(numbers=[(await run.wait_for(go)).n])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        handle = await bus.start(plan, Number(n=1))
+        subjects = RunSubjects(namespace, handle.id)
+        await bus.link.jetstream.publish(subjects.epoch, b'{"token":"t","deaths":1}')
+        async with bus.serving(agent_of((plan, workflow))):
+            (state,) = await stored(bus, subjects.state, 1)
+            assert b'"waiting"' in state.data
+        async with bus.serving(agent_of((plan, workflow))):
+            await bus.signal(handle.id, go, Number(n=1))
+            await handle.result(timeout_s=SOON_S)
+
+
+async def test_five_nested_levels_finish_at_concurrency_1(nats_url: str, namespace: str) -> None:
+    levels = [roost.Workflow(f"level{n}", Number, Number, ack_wait_s=1) for n in range(5)]
+
+    def level(n: int) -> Any:
+        async def workflow(value: Number, run: roost.Run[Any]) -> Number:
+            contract: Any = levels[n + 1] if n < 4 else double
+            total = 0
+            async with run.map(contract, numbers(2), name="several") as outcomes:
+                async for outcome in outcomes:
+                    total += outcome.value.n if isinstance(outcome, roost.Done) else 1000
+            return Number(n=total + (await run.call(contract, value)).n)
+
+        return workflow
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        handlers = [(contract, level(n)) for n, contract in enumerate(levels)]
+        async with bus.serving(agent_of(*handlers, concurrency=1)):
+            result = await (await bus.start(levels[0], Number(n=1))).result(timeout_s=60)
+
+    def expected(n: int, value: int) -> int:
+        if n == 5:
+            return 2 * value
+        return expected(n + 1, 0) + expected(n + 1, 1) + expected(n + 1, value)
+
+    assert result.n == expected(0, 1)
+
+
+async def test_a_workflow_that_calls_itself_finishes_at_concurrency_1(nats_url: str, namespace: str) -> None:
+    async def factorial(value: Number, run: roost.Run[Any]) -> Number:
+        if value.n <= 1:
+            return Number(n=1)
+        return Number(n=value.n * (await run.call(below, Number(n=value.n - 1))).n)
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((below, factorial), concurrency=1)):
+            assert (await (await bus.start(below, Number(n=8))).result(timeout_s=SOON_S)).n == 40320
+
+
+async def test_a_call_in_flight_is_not_submitted_again_by_the_next_coordinator(
+    nats_url: str, namespace: str
+) -> None:
+    gate = Gate()
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        return Report(numbers=[(await run.call(double, value)).n])
+
+    async with (
+        roost.connect(nats_url, namespace=namespace) as bus,
+        roost.connect(nats_url, namespace=namespace) as two,
+    ):
+        worker = roost.Agent("worker")
+        register: Any = worker.handles(double)
+        register(gate)
+        only = roost.Agent("coordinator")
+        only.handles(plan)(workflow)
+        async with two.serving(worker, grace_s=0):
+            handle = await bus.start(plan, Number(n=4))
+            for _ in range(3):
+                async with bus.serving(only):
+                    await gate.until()
+            async with bus.serving(only):
+                gate.open()
+                assert (await handle.result(timeout_s=SOON_S)).numbers == [8]
+    assert gate.reached == 1
