@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import sys
-from types import TracebackType
 from typing import Any, Protocol, Self
 
 from roost.demo.contracts import Progress
@@ -14,9 +13,7 @@ class View(Protocol):
     """Where a demo's words go."""
 
     def __enter__(self) -> Self: ...
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
+    def __exit__(self, *exc_info: object) -> None: ...
     def say(self, text: str) -> None: ...
     def progress(self, value: Progress) -> None: ...
 
@@ -27,7 +24,7 @@ class Quiet:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_: object) -> None: ...
+    def __exit__(self, *exc_info: object) -> None: ...
     def say(self, text: str) -> None: ...
     def progress(self, value: Progress) -> None: ...
 
@@ -66,7 +63,7 @@ class Bar(Quiet):
         self._bar.start()
         return self
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self._bar.stop()
 
     def say(self, text: str) -> None:

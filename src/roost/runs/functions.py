@@ -32,8 +32,9 @@ _AWAITABLE = (
 async def call(fn: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
     """The result of a step's function."""
     if is_sync(fn):
-        run = contextvars.copy_context().run
-        result = await asyncio.get_running_loop().run_in_executor(None, run, _plain, fn, args, kwargs)
+        context = contextvars.copy_context()
+        loop = asyncio.get_running_loop()
+        result = await loop.run_in_executor(None, lambda: context.run(_plain, fn, args, kwargs))
     else:
         result = fn(*args, **kwargs)
     return await result if inspect.isawaitable(result) else result

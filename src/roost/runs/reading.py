@@ -164,7 +164,7 @@ def _detail(step: StepRecord) -> str:
             ", the last" if step.get("last") else ""
         )
     if step["kind"] == "signal":
-        return f"record {step['seq']}" if step.get("seq") else "timed out"
+        return f"record {step.get('seq')}" if step.get("seq") else "timed out"
     if step["kind"] == "wait":
         return "waits with a limit"
     return ""
