@@ -95,9 +95,10 @@ def table(results: list[Result], about: dict[str, Any], *, runs: int, least: flo
             if runs > 1
             else "one run of each: too few to conclude anything"
         ),
-        "ratio above 1: Roost is better; work: the same of processor time, all three processes, least of the runs",
+        "ratio above 1: Roost is better; work: the same of processor time, all three processes, least of the runs;",
+        "others: the most that other programs took of the machine in any of the runs",
         "",
-        f"{'case':24}{'compared':10}{'floor':>12}{'Roost':>12}{'ratio':>7}  {'of each pair':20}{'work':>5}",
+        f"{'case':24}{'compared':10}{'floor':>12}{'Roost':>12}{'ratio':>7}  " + _SPREAD,
     ]
     for result in results:
         lines.append(_row(result, least))
@@ -107,6 +108,7 @@ def table(results: list[Result], about: dict[str, Any], *, runs: int, least: flo
     return "\n".join(lines)
 
 
+_SPREAD = f"{'of each pair':20}{'work':>5}{'others':>8}"
 _WORK = f"{'us of processor: near':>22}{'far':>7}{'server':>8}"
 
 
@@ -121,8 +123,14 @@ def _row(result: Result, least: float) -> str:
     mark = f"  below {least:g}" if result.ratio < least else ""
     return (
         f"{result.case.name:24}{compared:10}{floor:>12}{roost:>12}{result.ratio:>7.2f}  {each:20}"
-        f"{result.work_ratio:>5.2f}{mark}"
+        f"{result.work_ratio:>5.2f}{_others(result):>8}{mark}"
     )
+
+
+def _others(result: Result) -> str:
+    shares = [pair[side].others for pair in result.pairs for side in SIDES]
+    known = [share for share in shares if share is not None]
+    return f"{max(known):.0%}" if known else "?"
 
 
 def _details(result: Result, side: Side) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 import threading
@@ -11,6 +10,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
 
+from benchmarks._machine import Others, cpu_s
 from benchmarks._work import Plan
 from roost.server import LocalServer
 
@@ -47,7 +47,7 @@ class Figures:
     near_us: float
     far_us: float
     server_us: float
-    load: float  # of the machine, over the last minute, before the run
+    others: float | None  # part of all processors that other programs took meanwhile
 
     @property
     def work_us(self) -> float:
@@ -59,18 +59,18 @@ def run(case: Case, side: Side, *, quick: bool) -> Figures:
     """Raises RuntimeError when one of the processes fails, with what it wrote."""
     plan = case.quick if quick else case.plan
     what = f"{case.name}, {side}: the process of {{}}"
-    load = os.getloadavg()[0]
+    others = Others()
     with LocalServer() as server:
         far = _start(side, "far", case.far, server.url, plan)
         try:
             _line(far, what.format(case.far))
-            before = _cpu_s(server.pid)
+            before = cpu_s(server.pid)
             near = _start(side, "near", case.near, server.url, plan)
             try:
                 measured = json.loads(_line(near, what.format(case.near)))
             finally:
                 _end(near)
-            served_s = _cpu_s(server.pid) - before
+            served_s = cpu_s(server.pid) - before
             if far.stdin is not None:
                 far.stdin.close()
             served = json.loads(_line(far, what.format(case.far)))
@@ -85,7 +85,7 @@ def run(case: Case, side: Side, *, quick: bool) -> Figures:
         near_us=measured["cpu_s"] / total * 1e6,
         far_us=served["cpu_s"] / total * 1e6,
         server_us=served_s / total * 1e6,
-        load=load,
+        others=others.share(),
     )
 
 
@@ -128,12 +128,3 @@ def _end(process: subprocess.Popen[str]) -> None:
     for stream in (process.stdin, process.stdout):
         if stream is not None:
             stream.close()
-
-
-def _cpu_s(pid: int) -> float:
-    """Processor seconds used by a process, where the system tells (Linux)."""
-    try:
-        words = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return 0.0
-    return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")

@@ -96,14 +96,14 @@ class Arena:
 
     async def _keep_submitter(self) -> None:
         log = self._folder / "submitter.log"
-        while self._submitter is None or not self._stopping:
+        while not self._stopping:
             where = (self.server.url, self._namespace, self.ids)
             child = await self._nursery.begin("submitter", log, *where, self._seed, self._rate, self.began_s)
             self._submitter = child
             code = await child.ended
             self._ended("submitter", "submitter", child, code)
-            if code == 0:
-                return
+            if code != -signal.SIGKILL:
+                return  # in order, or it crashed: then it would do so again
 
     def _ended(self, who: str, name: str, child: Child, code: int) -> None:
         """Note an end; any but a signal, a bomb or an orderly one is a crash of its own."""
@@ -114,8 +114,9 @@ class Arena:
             self.crashes.append(f"{name} ended with {code}; see its log in {self._folder}")
 
     async def _ready_submitter(self) -> Child:
-        """The submitter, when there is one that is at work."""
+        """The submitter, when there is one that is at work. AssertionError if it crashed."""
         while True:
+            assert not self._keepers[-1].done(), f"the submitter has ended: {self.crashes}"
             child = self._submitter
             if child is None:
                 await asyncio.sleep(0)
@@ -178,19 +179,19 @@ class Arena:
             return
         began = time.time()
         self._nursery.signal(child, signal.SIGSTOP)
-        await asyncio.sleep(PAUSE_S)  # the length of the fault
-        self._nursery.signal(child, signal.SIGCONT)
+        try:
+            await asyncio.sleep(PAUSE_S)  # the length of the fault
+        finally:
+            self._nursery.signal(child, signal.SIGCONT)
         self.faults.append(Fault("worker paused", began, time.time()))
 
     # The end ----------------------------------------------------------------------------------------
 
     async def stop_submitting(self) -> float:
         """Let the submitter finish what it is at; the seconds for which it was submitting."""
-        while not self._keepers[-1].done():
-            child = await self._ready_submitter()
-            self._nursery.signal(child, signal.SIGTERM)
-            await child.ended
-            await asyncio.sleep(0)
+        child = await self._ready_submitter()
+        self._nursery.signal(child, signal.SIGTERM)
+        await self._keepers[-1]
         return time.time() - self.began_s
 
     async def stop(self) -> None:

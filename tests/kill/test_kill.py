@@ -35,11 +35,11 @@ async def test_every_accepted_task_has_exactly_one_outcome_whatever_dies(
     print(f"\nkill test: {seconds:g} s, seed {seed} (repeat with --roost-seed {seed}), files in {tmp_path}")
     async with Nursery() as nursery:
         arena = Arena(nursery, own_server, NAMESPACE, tmp_path, seed, RATE)
-        await arena.start()
-        await arena.rage(seconds)
-        took_s = await arena.stop_submitting()
-        calm_since = time.time()
         try:
+            await arena.start()
+            await arena.rage(seconds)
+            took_s = await arena.stop_submitting()
+            calm_since = time.time()
             await all_ended(own_server.url, arena, calm_since)
             converged_s = time.time() - calm_since
         finally:

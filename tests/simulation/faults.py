@@ -15,7 +15,7 @@ KINDS = {
     "cut": 0.015,
     "stall": 0.01,
     "lose_request": 0.02,
-    "late_request": 0.01,
+    "late_request": 0.03,
     "lose_answer": 0.03,
     "slow_answer": 0.02,
     "lose_hint": 0.5,
@@ -40,6 +40,8 @@ class Faults:
             kind: most * 10 ** rng.uniform(-0.8, 0.3) if rng.random() < share else 0.0
             for kind, most in KINDS.items()
         }
+        if rng.random() < 0.15:
+            self.rates["stale"] = 0.5  # one of the replicas lags all the time
         self.crashes = rng.random() < 0.3
         self.sluggish = rng.random() < 0.15
         """Whether the network takes up to 0.3 s instead of 2 ms."""

@@ -120,7 +120,7 @@ class Server:
             self.trace("  request lost: %s", subject)
             return
         if reply and b"Nats-Batch" not in head and self.faults.strikes("late_request"):
-            late_s = self.faults.rng.choice((0.05, 1.0, 8.0)) * self.faults.rng.random()
+            late_s = self.faults.rng.choice((0.05, 1.0, 10.0, 10.0)) * self.faults.rng.random()
             self.trace("  request held up for %.2f s: %s", late_s, subject)
             self.loop.call_later(late_s, self._write, stream, subject, data, reply, head, context=NOWHERE)
             return

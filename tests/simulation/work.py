@@ -206,7 +206,7 @@ async def sail(order: Order, run: Run[Deck]) -> Report:
         word = (await run.wait_for(approve)).text
         deck.saw(run, "word", word)
     deck.saw(run, "dice", run.random())
-    if deck.chance(0.1):
+    if deck.chance(0.25):
         raise ValueError("a squall")
     return Report(
         version=deck.version,

@@ -44,6 +44,7 @@ class Machine(Process):
         self.world = world
         self.role = role
         self.version = version
+        self.killed = False
         self.client: SimClient
         self.stop: asyncio.Event = asyncio.Event()
 
@@ -153,6 +154,7 @@ class World:
         rng = self.faults.rng
         self.trace("%s: %s", machine, fault)
         if fault == "kill":
+            machine.killed = True
             self.loop.kill(machine)
             machine.client.cut(self._kept(machine))
             self.end(machine)
@@ -246,7 +248,7 @@ class World:
             )
         self.complaints += loop.complaints
         for machine in self.all:
-            for task in machine.tasks:
+            for task in machine.tasks if not machine.killed else ():
                 if task.done() and not task.cancelled() and task._log_traceback:
                     self.complain(f"task {task.get_name()} of {machine} ended with {task.exception()!r}")
 

@@ -112,6 +112,7 @@ class Coordinator(Worker):
             delivery,
             instance=self._instance,
             trace=Trace.parse(delivery.trace).child(),
+            ack_wait_s=self._task.ack_wait_s,
             slots=self._slots,
             on_rest=self._rests,
         )

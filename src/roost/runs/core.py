@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import NoReturn, TypeVar
 
@@ -48,6 +49,7 @@ class Core:
         *,
         instance: str,
         trace: Trace,
+        ack_wait_s: float,
         slots: Slots,
         on_rest: Callable[[], None],
     ) -> None:
@@ -66,6 +68,7 @@ class Core:
         self.places: dict[str, int] = {}  # of the first parts of fan-outs on record: their sequences
         self.halted: BaseException | None = None
         self.halting: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._doubt_s = ack_wait_s / 2
         self._taken: set[int] = set()  # signals that a wait has taken
         self._met: set[str] = set()
         self._closed = False
@@ -117,8 +120,8 @@ class Core:
         self.steps[token] = step
         if token.endswith(":0"):
             self.places[token[:-2]] = record.seq
-        if step["kind"] == "signal" and step.get("seq"):
-            self._taken.add(step["seq"])
+        if step["kind"] == "signal":
+            self._taken.add(step.get("seq", 0))
 
     async def close(self) -> None:
         """The workflow has returned, or is given up: whatever it left behind ends, also if this is cancelled."""
@@ -241,6 +244,21 @@ class Core:
             if error.err_code not in STORE_FULL:
                 raise
             self.halt(HandBack(f"the store is full; {subject} could not be kept", FULL_DELAY_S))
+            await self.never()
+
+    async def certain(self) -> None:
+        """Make sure that this run was not taken over while its process stood still: an effect costs more than a look.
+
+        A process that was paused, or cut off, for longer than the ack wait does not know it; its next record
+        would be refused, but the step's function would have run.
+        """
+        await self.alive()
+        if time.monotonic() - self.fence.confirmed <= self._doubt_s:
+            return
+        try:
+            await self.fence.check()
+        except Fenced as error:
+            self.halt(error)
             await self.never()
 
     async def make_room(self, size: int) -> None:

@@ -15,6 +15,7 @@ import asyncio
 import json
 import random
 import secrets
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from weakref import WeakKeyDictionary
@@ -73,6 +74,8 @@ class Fence:
     """The sequence of the epoch before this one, 0 for a run that nobody coordinated yet."""
     state: StateRecord | None = None
     """The run's state as it was found."""
+    confirmed: float = 0.0
+    """When the server was asked last that has said that this epoch is the newest (`time.monotonic`)."""
     _settling: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     @property
@@ -96,8 +99,11 @@ class Fence:
         while True:
             seq = self.seq
             writes = [*others, Write(subject, data, guarded(self.subjects.epoch, seq, trace))]
+            asked = time.monotonic()
             try:
-                return await commit_in_turn(self.log, writes)
+                stored = await commit_in_turn(self.log, writes)
+                self.confirmed = asked
+                return stored
             except JetStreamError as error:
                 if error.err_code == WRONG_LAST_SEQUENCE:
                     await self.check()
@@ -160,10 +166,12 @@ class Fence:
 
     async def _adopt(self) -> None:
         """The epoch's newest sequence, if it is ours."""
+        asked = time.monotonic()
         record = await self.log.last(self.subjects.epoch, leader=True)
         if record is None or not has_token(record.data, self.record["token"]):
             raise Fenced(f"another coordinator of run {self.subjects.run} has taken over")
         self.seq = max(self.seq, record.seq)
+        self.confirmed = asked
 
     async def _stored(self, subject: str) -> int:
         """The sequence of the record on a subject, 0 if there is none."""
@@ -203,13 +211,14 @@ async def take_over(log: Log, subjects: RunSubjects, ref: Ref, *, by: str) -> Fe
         before = there.seq if there is not None else 0
         if there is not None and has_token(there.data, record["token"]):
             return Fence(log, subjects, record, before, -1)  # our own, stored although its answer was lost
+        asked = time.monotonic()
         record["deaths"] = await _deaths(log, subjects, there)
         state = found.get(subjects.state)
         head = block(("Nats-Expected-Last-Subject-Sequence", str(before)))
         try:
             seq = await log.link.jetstream.publish(subjects.epoch, encode(record), head)
             decoded = decode_state(state.data, subject=state.subject) if state is not None else None
-            return Fence(log, subjects, record, seq, before, decoded)
+            return Fence(log, subjects, record, seq, before, decoded, asked)
         except JetStreamError as error:
             if error.err_code != WRONG_LAST_SEQUENCE and error.err_code not in TRANSIENT:
                 raise

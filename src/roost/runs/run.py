@@ -95,8 +95,9 @@ class Run(Generic[D]):
             return recorded
         try:
             await core.activity.step_begins()
-            started = core.log.now_s()
             try:
+                await core.certain()
+                started = core.log.now_s()
                 value = encoded(codec, await call(fn, args, kwargs), subject=subject)
             finally:
                 core.activity.step_ends()
