@@ -6,6 +6,7 @@ import os
 from dataclasses import dataclass, field
 from typing import Any
 
+from roost._text import quoted, redact
 from roost.errors import ConfigError
 from roost.subjects import token
 
@@ -28,6 +29,11 @@ class Settings:
     def __post_init__(self) -> None:
         if not self.servers or not all(self.servers):
             raise ConfigError("no server URL: give one to roost.connect() or set NATS_URL")
+        for server in self.servers:
+            if any(character.isspace() for character in server):
+                raise ConfigError(
+                    f"{quoted(redact(server), 200)} is no server URL: it has white space in it (NATS_URL?)"
+                )
         token(self.namespace, name="namespace")
         if not self.connect_timeout_s > 0:
             raise ConfigError(

@@ -28,7 +28,7 @@ def run(options: ServerOptions | None = None, *, out: TextIO) -> int:
     with _signals() as wake, LocalServer(options) as server:
         kept = "kept" if server.options.store_dir else "removed at the end"
         out.write(
-            f"{server.url} ready in {server.ready_s * 1000:.0f} ms, store {server.store_dir} ({kept}); "
+            f"{server.url}\nready in {server.ready_s * 1000:.0f} ms, store {server.store_dir} ({kept}); "
             "Ctrl-C stops it\n"
         )
         out.flush()
