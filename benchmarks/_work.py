@@ -19,7 +19,7 @@ CREDIT = 2_000
 
 
 class Reading(BaseModel):
-    """128 bytes of JSON or so, five fields."""
+    """96 bytes of JSON, five fields."""
 
     sensor: str
     unit: str
