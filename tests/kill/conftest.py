@@ -8,16 +8,28 @@ import pytest
 
 SHORT_S = 12.0
 LONG_S = 60.0
+AFTERWARDS_S = 120.0
+"""For what comes after the faults: work that ends, processes that stop, the checker."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--long", action="store_true", default=False, help="the long form of the kill test")
 
 
-@pytest.fixture(scope="session")
-def seconds(pytestconfig: pytest.Config) -> float:
-    """How long processes are killed for."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if "seconds" in getattr(item, "fixturenames", ()) and item.get_closest_marker("slow_limit") is None:
+            item.add_marker(pytest.mark.slow_limit(chosen_s(config) + AFTERWARDS_S))
+
+
+def chosen_s(config: pytest.Config) -> float:
     given = os.environ.get("KILL_SECONDS")
     if given:
         return float(given)
-    return LONG_S if pytestconfig.getoption("--long", default=False) else SHORT_S
+    return LONG_S if config.getoption("--long", default=False) else SHORT_S
+
+
+@pytest.fixture(scope="session")
+def seconds(pytestconfig: pytest.Config) -> float:
+    """How long processes are killed for."""
+    return chosen_s(pytestconfig)

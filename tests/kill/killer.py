@@ -189,8 +189,11 @@ class Arena:
 
     async def stop_submitting(self) -> float:
         """Let the submitter finish what it is at; the seconds for which it was submitting."""
-        child = await self._ready_submitter()
-        self._nursery.signal(child, signal.SIGTERM)
+        while True:
+            child = await self._ready_submitter()
+            self._nursery.signal(child, signal.SIGTERM)
+            if await child.ended != -signal.SIGKILL:  # else it was dying already, and there is another one
+                break
         await self._keepers[-1]
         return time.time() - self.began_s
 

@@ -22,7 +22,7 @@ TASKS = Path("roost") / "tasks"
 SECONDS = "12"
 TRIES = 2
 """Runs, each with a seed of its own, in which a mutant must be noticed once."""
-LIMIT_S = 150
+LIMIT_S = 200
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -18,9 +18,12 @@ from pathlib import Path
 
 import roost
 from kill.work import bomb, id_of, is_bomb, job_of, work
+from kill.worker import die_while_sending
 
 MOST = 250
 """Tasks of one call."""
+OWN_DEATH, OWN_DEATH_S = 0.7, (1.0, 4.0)
+"""How likely this process dies by itself, in the middle of what it sends, and after how many seconds."""
 
 
 class Book:
@@ -109,8 +112,12 @@ async def main(
     while not told_to_stop.is_set():
         try:
             async with roost.connect(url, namespace=namespace) as bus:
+                book = Book(file)
+                chance = random.Random(f"{seed}/death/{book.next}")
+                if chance.random() < OWN_DEATH:
+                    die_while_sending(chance.uniform(*OWN_DEATH_S), chance)
                 ready()
-                submitter = Submitter(bus, Book(file), int(seed), float(rate), float(began))
+                submitter = Submitter(bus, book, int(seed), float(rate), float(began))
                 await submitter.again()
                 while not told_to_stop.is_set():
                     await submitter.step()

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import nats
-import pytest
 from nats.errors import Error as NatsError
 
 from kill.conftest import LONG_S
@@ -28,7 +27,6 @@ CONVERGE_S = 40.0
 """Seconds after the last fault within which all work must have ended."""
 
 
-@pytest.mark.slow_limit(600)
 async def test_every_accepted_task_has_exactly_one_outcome_whatever_dies(
     own_server: LocalServer, tmp_path: Path, seed: int, seconds: float
 ) -> None:

@@ -12,6 +12,7 @@ import roost
 from roost.runs import coordinator
 from roost.runs import core as core_module
 from roost.runs.coordinator import Coordinator
+from roost.runs.feed import Feed
 from roost.runs.records import RunSubjects
 from runs.support import (
     SOON_S,
@@ -410,3 +411,70 @@ async def test_a_call_in_flight_is_not_submitted_again_by_the_next_coordinator(
                 gate.open()
                 assert (await handle.result(timeout_s=SOON_S)).numbers == [8]
     assert gate.reached == 1
+
+
+async def test_a_run_goes_on_although_no_hint_arrives(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A change of the stream's leader loses what the live feed would have told."""
+    monkeypatch.setattr(Feed, "_heard", lambda self, message: None)
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        found = [(await run.call(double, value)).n]
+        async with run.map(double, numbers(3), name="several") as outcomes:
+            found += sorted([o.value.n async for o in outcomes if isinstance(o, roost.Done)])
+        found.append((await run.wait_for(go)).n)
+        return Report(numbers=found)
+
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of((plan, workflow))):
+        handle = await bus.start(plan, Number(n=4))
+        await bus.signal(handle.id, go, Number(n=6))
+        assert (await handle.result(timeout_s=SOON_S)).numbers == [8, 0, 2, 4, 6]
+
+
+async def test_a_replica_that_lags_behind_hides_no_step(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On three servers a read may miss the newest records: the step would have been done and recorded twice."""
+    calls = Calls()
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        found = [await run.step(f"step {n}", calls.note, str(n)) for n in range(4)]
+        return Report(numbers=[*found, (await run.wait_for(go)).n])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((plan, workflow))):
+            handle = await bus.start(plan, Number(n=4))
+            await stored(bus, f"{namespace}.run.{handle.id}.step.*", 4)
+        original = bus.log.read_all
+
+        async def behind(pattern: str, **options: Any) -> Any:
+            return (await original(pattern, **options))[:2]
+
+        monkeypatch.setattr(bus.log, "read_all", behind)
+        async with bus.serving(agent_of((plan, workflow))):
+            await bus.signal(handle.id, go, Number(n=6))
+            assert (await handle.result(timeout_s=SOON_S)).numbers == [1, 2, 3, 4, 6]
+    assert calls.made == ["0", "1", "2", "3"]
+
+
+async def test_a_process_that_stood_still_looks_before_it_runs_a_step(nats_url: str, namespace: str) -> None:
+    """An effect is worse than a look: its record would be refused, but it would have happened."""
+    gate = Gate()
+    calls = Calls()
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        await run.call(double, value)
+        run._core.fence.confirmed -= plan.ack_wait_s  # so long ago
+        return Report(numbers=[await run.step("effect", calls.note, "effect")])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        events = Events(bus)
+        async with bus.serving(agent_of((plan, workflow), (double, gate)), grace_s=0):
+            handle = await bus.start(plan, Number(n=4))
+            await gate.until()
+            taken = RunSubjects(namespace, handle.id).epoch
+            await bus.link.jetstream.publish(taken, b'{"token":"somebody else"}')
+            gate.open()
+            await events.until("task_handed_back")
+    assert calls.made == []

@@ -39,6 +39,8 @@ MOST_WAITING = 10_000
 """Runs that one process keeps in memory while they wait; beyond that the oldest goes back to the server."""
 AWAY_S = 30.0
 """Seconds for which it is gone."""
+CHECKS = 16
+"""Runs that are looked up side by side after a reconnect: ten thousand questions at once would time out."""
 CLEANUP_S = 10.0
 """Seconds that a workflow may take to end once it was cancelled; then it is left behind, and can do nothing."""
 
@@ -67,6 +69,7 @@ class Coordinator(Worker):
         self._lining_up = 0
         self._cores: dict[str, Core] = {}  # by token of the attempt
         self._owners: dict[Core, asyncio.Task[Any]] = {}  # what processes the delivery
+        self._checking = asyncio.Semaphore(CHECKS)
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._writer: _Writer = _Writer(tasks, self._cores, instance)
 
@@ -231,16 +234,17 @@ class Coordinator(Worker):
 
     async def _stop_if_ended(self, running: asyncio.Task[None], delivery: Delivery) -> None:
         """As for any task; and a run may have been taken over, by somebody who cancels it for instance."""
-        await super()._stop_if_ended(running, delivery)
-        core = self._cores.get(delivery.token)
-        if core is None or delivery.withdrawn or core.halted is not None or not core.begun:
-            return
-        try:
-            await core.fence.check()
-        except Fenced as error:
-            core.halt(error)
-        except RoostError as error:
-            self._log.journal.count(f"cancel_not_checked:{type(error).__name__}")
+        async with self._checking:
+            await super()._stop_if_ended(running, delivery)
+            core = self._cores.get(delivery.token)
+            if core is None or delivery.withdrawn or core.halted is not None or not core.begun:
+                return
+            try:
+                await core.fence.check()
+            except Fenced as error:
+                core.halt(error)
+            except RoostError as error:
+                self._log.journal.count(f"cancel_not_checked:{type(error).__name__}")
 
     def _finished(self, running: asyncio.Task[None]) -> None:
         token = self._running[running].token

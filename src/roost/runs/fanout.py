@@ -16,7 +16,7 @@ from typing import Any
 from roost._text import quoted
 from roost.codec import canonical_equal
 from roost.errors import ConfigError, InvalidMessage, JetStreamError
-from roost.runs.arrivals import Arrivals
+from roost.runs.arrivals import FEW, Arrivals
 from roost.runs.core import RECORD_BYTES, Core
 from roost.runs.functions import outcome_codec
 from roost.runs.records import StepRecord, chunk_token, encode
@@ -305,6 +305,8 @@ class Fanout:
         records = self._arrivals.records
         while records:
             if records[0].subject.rsplit(".", 1)[1] in self._planned:
+                if len(records) == FEW:  # the next page comes while these are worked on
+                    self._want_more()
                 return records.popleft()
             if self._on_record() is not None:
                 self._behind = True
@@ -316,6 +318,14 @@ class Fanout:
             )
         return None
 
+    def _want_more(self) -> None:
+        inbox = self._core.inbox
+        missed = self._arrivals.resume()
+        if missed:
+            inbox.ends.rewind(missed)
+        inbox.hungry.add(self._token)
+        inbox.ends.wake()
+
     async def _wait(self) -> None:
         """Wait until an outcome, a part or a failure is there."""
         core = self._core
@@ -323,15 +333,11 @@ class Fanout:
         core.activity.wait_begins()
         try:
             if not self._arrivals.records:  # else the next one waits for its item to be planned
-                missed = self._arrivals.resume()
-                if missed:
-                    core.inbox.ends.rewind(missed)
-                core.inbox.hungry.add(self._token)
-                core.inbox.ends.wake()
+                self._want_more()
             await self._news.wait()
         finally:
             core.activity.wait_ends()
-            if self._arrivals.records:
+            if not self._arrivals.few:
                 core.inbox.hungry.discard(self._token)
 
     async def _decode(self, record: Record) -> Outcome[Any]:

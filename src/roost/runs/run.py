@@ -77,7 +77,7 @@ class Run(Generic[D]):
 
         The result is decoded by the function's return annotation, the first time as well; without one it is
         what its JSON is read as. What the function raises is raised here and leaves no record. A kill between
-        effect and record repeats the call. A sync function runs on a thread. Raises ConfigError for an
+        effect and record repeats the call. `fn` is async (a sync one is run on a thread). Raises ConfigError for an
         ambiguous name and a type that has no JSON, before anything is called; InvalidMessage for a result
         that is no JSON or larger than 256 KiB.
         """
