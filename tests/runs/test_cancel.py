@@ -293,6 +293,36 @@ async def test_a_workflow_that_begins_while_it_is_cancelled_takes_nothing_with_i
             assert len(await records(bus, handle.id, "end")) == 9
 
 
+async def test_what_is_below_a_cancelled_workflow_is_cancelled_by_its_next_delivery(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever cancelled it while it began has written its outcome, and died."""
+    gate = Gate()
+
+    async def die(*_: Any, **__: Any) -> Any:
+        raise Died
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        async with run.map(double, numbers(4)) as outcomes:
+            return Report(numbers=[o.index async for o in outcomes])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((plan, workflow), (double, gate), concurrency=2), grace_s=0):
+            handle = await bus.start(plan, Number(n=1))
+            await gate.until(2)
+            with monkeypatch.context() as patch:
+                patch.setattr(Canceller, "_stop", die)
+                task = (await records(bus, handle.id, "task"))[0]
+                with pytest.raises(Died):
+                    await Canceller(bus.log, by="tester", reason="it died").one(
+                        handle.ref, task.seq, begun=False
+                    )
+            assert isinstance(await handle.outcome(timeout_s=SOON_S), roost.Cancelled)
+        async with bus.serving(agent_of((plan, workflow), (double, gate), concurrency=2), grace_s=0):
+            await stored(bus, f"{namespace}.run.{handle.id}.end.double.*", 4)
+        assert set((await ends(bus, handle.id)).values()) == {"cancelled"}
+
+
 async def test_two_who_cancel_at_once_agree(nats_url: str, namespace: str) -> None:
     gate = Gate()
     async with (

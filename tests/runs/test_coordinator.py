@@ -478,3 +478,30 @@ async def test_a_process_that_stood_still_looks_before_it_runs_a_step(nats_url: 
             gate.open()
             await events.until("task_handed_back")
     assert calls.made == []
+
+
+async def test_a_run_that_cannot_begin_just_now_has_not_failed(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The server did not answer in time as the run was taken over: that was counted as an attempt of its code."""
+    monkeypatch.setattr(coordinator, "HAND_BACK_S", 0.05)
+    original = core_module.take_over
+    tries = 0
+
+    async def fragile(*given: Any, **options: Any) -> Any:
+        nonlocal tries
+        tries += 1
+        if tries < 4:
+            raise roost.RequestTimeout("the epoch", 5)
+        return await original(*given, **options)
+
+    monkeypatch.setattr(core_module, "take_over", fragile)
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        return Report(numbers=[value.n])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((once_only, workflow))):
+            handle = await bus.start(once_only, Number(n=4))
+            assert (await handle.result(timeout_s=SOON_S)).numbers == [4]
+    assert tries == 4

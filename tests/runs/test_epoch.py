@@ -36,7 +36,7 @@ async def count(bus: roost.Bus, subject: str) -> int:
 
 
 Verdict = Callable[[str, int], str]
-"""What becomes of the n-th message to a subject: ``pass``, ``answer lost``, ``late`` or ``not sent``."""
+"""What becomes of the n-th message to a subject: ``pass``, ``answer lost``, ``late``, ``slow`` or ``not sent``."""
 
 
 @pytest.fixture
@@ -48,12 +48,14 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Any:
     class Faults:
         verdict: Verdict = staticmethod(lambda subject, n: "pass")
         late: list[Any] = []  # noqa: RUF012 (one per test)
+        slow_until = asyncio.Event()
 
         async def release(self) -> list[bytes]:
             return [(await one()).data for one in self.late]
 
     found = Faults()
     found.late = []
+    found.slow_until = asyncio.Event()
 
     async def ask(
         self: Requests, subject: str, data: bytes = b"", head: bytes = b"", *, timeout_s: float
@@ -65,6 +67,8 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Any:
         if verdict == "late":
             found.late.append(lambda: original(self, subject, data, head, timeout_s=5))
             raise RequestTimeout(subject, timeout_s)
+        if verdict == "slow":
+            await found.slow_until.wait()
         if verdict == "not sent":
             raise roost.NotConnected(subject)
         answer = await original(self, subject, data, head, timeout_s=timeout_s)
@@ -148,7 +152,10 @@ async def test_writes_on_their_way_while_the_epoch_moves_are_stored_once_each(
         }
         faults.verdict = lambda subject, n: fates.get(subject.rsplit(".", 1)[1], "pass") if n == 1 else "pass"
         tasks = [place(bus).step(name) for name in fates]
-        await asyncio.gather(*(fence.write(subject, b"{}") for subject in tasks))
+        writes = [asyncio.ensure_future(fence.write(subject, b"{}")) for subject in tasks]
+        await writes[0]  # its answer was lost, so the epoch has moved
+        faults.slow_until.set()
+        await asyncio.gather(*writes)
         await faults.release()
         for subject in tasks:
             assert await count(bus, subject) == 1, subject

@@ -14,10 +14,12 @@ from roost.tasks.log import Record
 from runs.support import (
     SOON_S,
     Events,
+    Gate,
     Number,
     Report,
     agent_of,
     below,
+    double,
     go,
     plan,
     put,
@@ -126,7 +128,8 @@ async def test_a_wait_ends_at_its_time_also_across_a_resume(nats_url: str, names
             began = loop.time()
         async with bus.serving(agent_of((plan, workflow))):
             await stored(bus, f"{namespace}.run.{handle.id}.step.a", 1)
-            assert 1.2 < loop.time() - began < 4
+            assert loop.time() - began > 1.2
+            assert len(await bus.log.read_all(f"{namespace}.run.{handle.id}.step.a:wait")) == 1
             await bus.signal(handle.id, go, Number(n=5))
         async with bus.serving(agent_of((plan, workflow))):
             assert (await handle.result(timeout_s=SOON_S)).numbers == [-1, 5]
@@ -215,40 +218,50 @@ async def test_a_flood_of_signals_that_nobody_waits_for_is_not_read(nats_url: st
     assert kept[0]["go"] <= 500
 
 
+async def test_hints_that_nobody_waits_for_do_not_make_the_feed_spin(nats_url: str, namespace: str) -> None:
+    """Outcomes of a map that was left come in while a step runs: the loop of the whole process stood still."""
+    gate = Gate()
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        async with run.map(double, [Number(n=n) for n in range(9)]) as outcomes:
+            await anext(outcomes)
+        await run.step("long", long)
+        return Report(numbers=[1])
+
+    async def handler(value: Number) -> Number:
+        return await gate(value) if value.n else value
+
+    async def long() -> None:
+        gate.open()
+        await stored(bus, f"{namespace}.run.*.end.double.*", 9)
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(agent_of((plan, workflow), (double, handler), concurrency=10)):
+            handle = await bus.start(plan, Number(n=0))
+            assert (await handle.result(timeout_s=SOON_S)).numbers == [1]
+
+
 async def test_a_waiting_run_costs_nothing_but_a_look_now_and_then(nats_url: str, namespace: str) -> None:
-    """Hints of other records of the run, which nobody waits for just now, made the feed spin for ever."""
     reads = 0
 
     async def workflow(value: Number, run: roost.Run[Any]) -> Report:
-        core = run._core
-        async with run.map(
-            roost.Task("double", Number, Number), [Number(n=n) for n in range(50)]
-        ) as outcomes:
-            await anext(outcomes)
-            await run.step("long", long)  # outcomes come in meanwhile, and nobody waits for them
-            left = [o.index async for o in outcomes]
-        original = core.log.page
+        original = run._core.log.page
 
         async def counted(query: dict[str, Any]) -> Any:
             nonlocal reads
             reads += 1
             return await original(query)
 
-        core.log.page = counted  # type: ignore[method-assign]
+        run._core.log.page = counted  # type: ignore[method-assign]
         try:
             await run.wait_for(go)
         finally:
-            core.log.page = original  # type: ignore[method-assign]
-        return Report(numbers=[len(left)])
-
-    async def long() -> None:
-        for _ in range(100):
-            await asyncio.sleep(0.002)
+            run._core.log.page = original  # type: ignore[method-assign]
+        return Report(numbers=[])
 
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of((plan, workflow))):
         handle = await bus.start(plan, Number(n=0))
-        await stored(bus, f"{namespace}.run.{handle.id}.step.long", 1)
         await asyncio.sleep(1.0)  # the time over which is counted
         await bus.signal(handle.id, go, Number(n=1))
-        assert (await handle.result(timeout_s=SOON_S)).numbers == [49]
-    assert reads < 12
+        await handle.result(timeout_s=SOON_S)
+    assert 0 < reads < 6
