@@ -340,13 +340,16 @@ class StoreFull(RoostError):
 
     retryable = True
 
-    def __init__(self, *, stream: str, used: int, limit: int) -> None:
+    def __init__(self, *, stream: str, used: int, limit: int, open: int = 0) -> None:
         self.stream = stream
         self.used = used  # bytes
         self.limit = limit  # bytes
+        self.open = open  # tasks without an outcome, at most
+        needs = f", and up to {open} open tasks need room for their outcomes" if open else ""
         super().__init__(
-            f"the log {quoted(stream)} is full: {used} of {limit} bytes are used. Nothing new was stored, accepted "
-            "work goes on. Try again when ended runs have been pruned, or raise its max_bytes (`roost provision`)."
+            f"the log {quoted(stream)} is full: {used} of {limit} bytes are used{needs}. Nothing new was stored, "
+            "accepted work goes on. Try again when open tasks have ended or ended runs have been pruned, or raise "
+            "its max_bytes (`roost provision`)."
         )
 
 

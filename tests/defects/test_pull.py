@@ -115,7 +115,7 @@ async def test_16_never_more_than_there_is_room_for(nats_url: str, namespace: st
         taking.pump.start()
         await taking.until(500)
         taking.pump.stop()
-        assert taking.most == 7
+        assert 1 < taking.most <= 7
         assert [int(message.data) for message in taking.got] == list(range(500))
 
 

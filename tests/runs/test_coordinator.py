@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import roost
-from roost.runs import coordinator
+from roost.runs import coordinator, epoch
 from roost.runs import core as core_module
 from roost.runs.coordinator import Coordinator
 from roost.runs.feed import Feed
@@ -295,14 +295,15 @@ async def test_a_full_store_sends_a_run_back_instead_of_failing_it(
         async with bus.serving(agent_of((once_only, workflow))):
             handle = await bus.start(once_only, Number(n=1))
             await stored(bus, f"{namespace}.run.{handle.id}.epoch", 1)
-            bus.log._limit, bus.log._used = 1000, 900
-            bus.log._fill_at = asyncio.get_running_loop().time() + 3600  # as the server said just now
+            room = bus.log.room
+            room.limit, room.used = 1000, 900
+            room._looked_at = asyncio.get_running_loop().time() + 3600  # as the server said just now
             await bus.signal(handle.id, go, Number(n=1))
             (event,) = await events.until("task_handed_back")
             assert "80 %" in event.reason or "full" in event.reason or "room" in event.reason
             assert await bus.log.last(bus.log.subjects.end(handle.ref)) is None
             assert await records(bus, handle.id, "note") == []
-            bus.log._limit = -1
+            room.limit = -1
         async with bus.serving(agent_of((once_only, workflow))):
             assert (await handle.result(timeout_s=SOON_S)).numbers == [1]
 
@@ -485,7 +486,7 @@ async def test_a_run_that_cannot_begin_just_now_has_not_failed(
 ) -> None:
     """The server did not answer in time as the run was taken over: that was counted as an attempt of its code."""
     monkeypatch.setattr(coordinator, "HAND_BACK_S", 0.05)
-    original = core_module.take_over
+    original = epoch.take_over
     tries = 0
 
     async def fragile(*given: Any, **options: Any) -> Any:

@@ -36,6 +36,7 @@ class LongWork:
         """End it for certain; its server ends with it."""
         if self._process.poll() is None:
             self._process.terminate()
+        if self._process.stdout is not None and not self._process.stdout.closed:
             self._process.communicate()
 
 

@@ -135,3 +135,53 @@ async def test_at_100_percent_work_is_handed_back_and_finishes_when_there_is_roo
         if ending == "dead":
             assert len(await bus.dead_letters()) == 1
     assert len(tries) == 2, "without room for its note, no attempt is begun"
+
+
+async def submit_small_until_full(bus: roost.Bus, accepted: list[roost.Handle[Number]]) -> None:
+    while True:
+        accepted.append(await bus.submit(add, Number(n=len(accepted))))
+
+
+async def test_small_tasks_leave_room_for_the_outcomes_of_all_of_them(nats_url: str, namespace: str) -> None:
+    """Bug: an outcome is larger than a small task, so a store filled to 80 % with those could end none of them."""
+    limit = 1_500_000
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        accepted: list[roost.Handle[Number]] = []
+        with pytest.raises(roost.StoreFull, match="open tasks need room for their outcomes"):
+            await submit_small_until_full(bus, accepted)
+        assert len(accepted) > 700, "an open task of 330 bytes takes 1.35 KB"
+        async with bus.serving(agent_of(add, plus_one)):
+            results = await asyncio.gather(*(handle.result(timeout_s=SOON_S) for handle in accepted))
+            assert [result.n for result in results] == [n + 1 for n in range(len(accepted))]
+            await bus.submit(add, Number(n=-1))
+
+
+async def test_what_has_ended_needs_no_room_for_its_outcome(nats_url: str, namespace: str) -> None:
+    """Only open tasks count: a store of many small records may still be filled to 80 %."""
+    limit = 1_500_000
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+    async with (
+        roost.connect(nats_url, namespace=namespace) as bus,
+        bus.serving(agent_of(add, plus_one)),
+    ):
+        with pytest.raises(roost.StoreFull) as full:
+            await finish_small_until_full(bus)
+    assert full.value.used > 0.79 * limit
+
+
+async def finish_small_until_full(bus: roost.Bus) -> None:
+    while True:
+        await (await bus.submit(add, Number(n=1))).result(timeout_s=SOON_S)
+
+
+async def test_tasks_that_nobody_serves_are_counted_by_the_server(nats_url: str, namespace: str) -> None:
+    limit = 1_500_000
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        for number in range(200):
+            await bus.submit(add, Number(n=number))
+        assert await bus.log.room._count_open() == 200

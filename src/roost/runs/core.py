@@ -261,10 +261,11 @@ class Core:
             self.halt(error)
             await self.never()
 
-    async def make_room(self, size: int) -> None:
+    async def make_room(self, name: str, count: int, size: int) -> None:
         """New work stops where the store's reserve begins, which is for accepted work to finish."""
         try:
-            self.log.check_room(size + RECORD_BYTES)
+            await self.log.room.take(name, count, size + RECORD_BYTES)
+            self.log.room.landed(size + RECORD_BYTES)
         except StoreFull as error:
             self.halt(HandBack(str(error), FULL_DELAY_S))
             await self.never()

@@ -34,6 +34,8 @@ PART = 200
 """Items of one commit at most: a larger one holds up other writers for longer (26 ms at 1,000)."""
 PART_BYTES = 1024 * 1024
 """Of one commit, but for its first item: what is sent beyond the client's buffer would break off the commit."""
+TURNS = 3
+"""Turns of the loop after which a question is on the wire: the feed wakes, asks, and the client writes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +89,7 @@ class Fanout:
         self._producer: asyncio.Task[None] | None = None
         self._closed = False
         self._told = False  # of the producer's failure
+        self._asked = False  # for the next page, just now
 
     async def __aenter__(self) -> AsyncIterator[Outcome[Any]]:
         core, contract = self._core, self._contract
@@ -175,7 +178,9 @@ class Fanout:
         items, rest = _cut(items)
         self._source.put_back([item.value for item in rest])
         self._refuse_equal_keys(items)
-        await core.make_room(sum(len(item.write.data) + RECORD_BYTES for item in items))
+        await core.make_room(
+            self._contract.name, len(items), sum(len(item.write.data) + RECORD_BYTES for item in items)
+        )
         last = self._source.done
         record: StepRecord = {
             "kind": "map",
@@ -292,6 +297,10 @@ class Fanout:
         while True:
             if self._ordered and self._read in self._waiting:
                 return self._waiting.pop(self._read)
+            if len(self._arrivals.records) == FEW and not self._asked:
+                await self._read_on()
+                continue
+            self._asked = False
             record = self._known()
             if record is None:
                 return None
@@ -305,8 +314,6 @@ class Fanout:
         records = self._arrivals.records
         while records:
             if records[0].subject.rsplit(".", 1)[1] in self._planned:
-                if len(records) == FEW:  # the next page comes while these are worked on
-                    self._want_more()
                 return records.popleft()
             if self._on_record() is not None:
                 self._behind = True
@@ -317,6 +324,16 @@ class Fanout:
                 "foreign_record", subject=stranger.subject, reason="an outcome of no item of this fan-out"
             )
         return None
+
+    async def _read_on(self) -> None:
+        """Ask for the next page, which comes while these are worked on.
+
+        Outcomes that are there are handed out without a pause; so nothing would be asked until the last of them.
+        """
+        self._asked = True
+        self._want_more()
+        for _ in range(TURNS):
+            await asyncio.sleep(0)
 
     def _want_more(self) -> None:
         inbox = self._core.inbox

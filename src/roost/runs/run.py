@@ -139,7 +139,7 @@ class Run(Generic[D]):
         try:
             there = None if core.fresh else await core.called(ref.id)
             if there is None:
-                await core.make_room(len(data))
+                await core.make_room(contract.name, 1, len(data))
                 await core.commit([], subject, data, trace=core.trace.header)
             elif there[0] != contract.name:
                 await core.mismatch(op, f"call {contract.name}", f"call {there[0]}")

@@ -9,17 +9,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from roost.errors import ConfigMismatch, JetStreamError, StoreFull, StreamMissing
+from roost.errors import ConfigMismatch, JetStreamError, StreamMissing
 from roost.observe import Journal
-from roost.tasks.provision import RESERVE, consumer_config, consumer_name, differences, stream_config
+from roost.tasks.provision import consumer_config, consumer_name, differences, stream_config
 from roost.tasks.records import Subjects
+from roost.tasks.room import Room
 from roost.transport import Link, Message
 from roost.transport.jetstream import CONSUMER_EXISTS, STREAM_NAME_IN_USE, STREAM_NOT_FOUND
 
 READ_BATCH = 500
 """Subjects per batched read; the server refuses more than 1,000 (status 413)."""
-FILL_INTERVAL_S = 1.0
-"""How old the known fill level of the stream may be, in seconds, before a submission asks again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,10 +47,7 @@ class Log:
         self._offset_s = time.time() - time.monotonic()
         self._ready = False
         self._lock = asyncio.Lock()
-        self._fill_at = 0.0
-        self._used = 0
-        self._limit = -1
-        self._filling: asyncio.Task[Any] | None = None
+        self.room = Room(link.jetstream, self.subjects, journal, self._stream_info)
 
     def now_s(self) -> float:
         """Server time: deadlines hold although this machine's clock is wrong, or is set while this runs."""
@@ -87,16 +83,14 @@ class Log:
         return await self._stream_info()
 
     async def _stream_info(self) -> Any:
-        """Stream information; also sets the clock and the fill level by it."""
+        """Stream information; also sets the clock and the room by it."""
         asked = time.monotonic()
         info = await self.link.jetstream.call(f"STREAM.INFO.{self.stream}")
         answered = time.monotonic()
         stamp = info.get("ts")
         if stamp:
             self._offset_s = parse_time(stamp) - (asked + answered) / 2
-        self._used = int(info["state"]["bytes"])
-        self._limit = int(info["config"].get("max_bytes", -1))
-        self._fill_at = asyncio.get_running_loop().time()
+        self.room.found(info)
         return info
 
     async def ensure_consumer(self, name: str, ack_wait_s: float) -> tuple[str, float]:
@@ -124,32 +118,8 @@ class Log:
             raise ConfigMismatch(f"consumer {durable} of stream {self.stream}", found)
         return parse_time(info["created"])
 
-    def check_room(self, size: int) -> None:
-        """Raise StoreFull if `size` bytes more would be above 80 % of the stream's `max_bytes`, else count on them.
-
-        The fill level is that of a second ago at most, plus what was submitted here since then: a large
-        fan-out would otherwise write the reserve full before the next look.
-        """
-        loop = asyncio.get_running_loop()
-        if loop.time() - self._fill_at > FILL_INTERVAL_S and self._filling is None:
-            self._filling = loop.create_task(self._refill(), name="roost-fill-level")
-        if self._limit > 0 and self._used + size > RESERVE * self._limit:
-            raise StoreFull(stream=self.stream, used=self._used, limit=self._limit)
-        self._used += size
-
-    async def _refill(self) -> None:
-        try:
-            await self._stream_info()
-        except Exception as error:  # the fill level stays as it was known; the write itself will tell
-            self._fill_at = asyncio.get_running_loop().time()
-            self.journal.count(f"fill_level_unknown:{type(error).__name__}")
-        finally:
-            self._filling = None
-
     async def close(self) -> None:
-        if self._filling is not None:
-            self._filling.cancel()
-            await asyncio.gather(self._filling, return_exceptions=True)
+        await self.room.close()
 
     async def last(self, subject: str, *, leader: bool = False) -> Record | None:
         """The newest record on a subject. With `leader`, not from a replica that may lag behind."""

@@ -22,7 +22,6 @@ from roost.errors import (
     NotConnected,
     RequestTimeout,
     RoostError,
-    StoreFull,
     StreamMissing,
     SubmissionUnknown,
     TooLarge,
@@ -41,8 +40,8 @@ from roost.transport.jetstream import (
 BATCH = 250
 """Records per atomic batch: the server takes 1,000, but a batch holds up other writers while it commits
 (26 ms at 1,000, a few at 100-500), and one of 250 already amortises its fixed 2 ms."""
-RECORD_BYTES = 200
-"""About what a stored task takes beside its payload: subject, headers, the store's own."""
+RECORD_BYTES = 330
+"""About what a stored task takes beside its payload: subject, guard and trace, the store's own."""
 BATCHES_IN_FLIGHT = 2
 TRY_S = 5.0
 """Seconds that one try may take before it is repeated."""
@@ -88,16 +87,23 @@ class Submitter:
         """
         log = self._log
         await log.ensure()
-        log.check_room(len(item.data) + RECORD_BYTES)
+        size = len(item.data) + RECORD_BYTES
+        await log.room.take(item.ref.name, 1, size)
+        try:
+            return await self._store_one(item, _Patience(timeout_s))
+        finally:
+            log.room.landed(size)
+
+    async def _store_one(self, item: Item, patience: _Patience) -> Stored:
+        log = self._log
         subject = log.subjects.task(item.ref)
         head = block(*self._headers(item))
-        patience = _Patience(timeout_s)
         while True:
             try:
                 return await self._publish(item, subject, head, timeout_s=min(TRY_S, patience.left_s))
             except JetStreamError as error:
                 if error.err_code in STORE_FULL:
-                    raise StoreFull(stream=log.stream, used=log._used, limit=log._limit) from error
+                    raise log.room.full() from error
                 if error.err_code not in _TRANSIENT:
                     raise
                 await patience.pause(error, (item.ref.id,))
@@ -133,7 +139,6 @@ class Submitter:
         """
         log = self._log
         await log.ensure()
-        log.check_room(0)
         for item in items:
             if len(item.data) + 512 > log.link.client.max_payload:
                 raise TooLarge(
@@ -161,11 +166,16 @@ class Submitter:
         return [done[item.ref] for item in items]
 
     async def _store(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> None:
-        self._log.check_room(sum(len(item.data) + RECORD_BYTES for item in items))
-        refused, known = (
-            False,
-            0,
-        )  # whether to look what is there, and how many were missing at the last refusal
+        size = sum(len(item.data) + RECORD_BYTES for item in items)
+        await self._log.room.take(items[0].ref.name, len(items), size)
+        try:
+            await self._store_all(items, done, patience)
+        finally:
+            self._log.room.landed(size)
+
+    async def _store_all(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> None:
+        # Whether to look what is there, and how many were missing at the last refusal.
+        refused, known = False, 0
         while items:
             ids = tuple(item.ref.id for item in items)
             try:
@@ -184,9 +194,7 @@ class Submitter:
                     patience.check(error, ids)
                     continue
                 if error.err_code in STORE_FULL:
-                    raise StoreFull(
-                        stream=self._log.stream, used=self._log._used, limit=self._log._limit
-                    ) from error
+                    raise self._log.room.full() from error
                 if error.err_code not in _TRANSIENT:
                     raise
                 await patience.pause(error, ids)
