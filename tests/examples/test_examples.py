@@ -11,6 +11,7 @@ import pytest
 EXAMPLES = Path(__file__).parents[2] / "examples"
 EXPECTED = {
     "hello.py": ["5"],
+    "newsletter.py": ["2 articles, without ['nothing'], approved by ada"],
     "shouts.py": [
         "HELLO after 1 attempt(s)",
         "FLAKY after 2 attempt(s)",
@@ -18,6 +19,7 @@ EXPECTED = {
         "replayed: BETTER",
     ],
     "status.py": ["worker0: 0%", "worker1: 90%", "archived: 10, by 2 archivers"],
+    "tokens.py": ["live: ['you', 'asked:', 'why']", "late: ['you', 'asked:', 'how']"],
 }
 
 
