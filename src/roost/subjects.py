@@ -70,6 +70,17 @@ def endpoint_subject(namespace: str, name: str) -> str:
     return f"{token(namespace, name='namespace')}.endpoint.{token(name, name='name')}"
 
 
+def every_subject(namespace: str, name: str) -> str:
+    """Where a question to every instance that serves the endpoint `name` goes."""
+    return f"{token(namespace, name='namespace')}.every.{token(name, name='name')}"
+
+
+def instance_subject(namespace: str, instance: str, name: str) -> str:
+    """Where a request to one instance that serves the endpoint `name` goes."""
+    place = f"{token(namespace, name='namespace')}.at.{token(instance, name='instance')}"
+    return f"{place}.{token(name, name='name')}"
+
+
 def matches(pattern: str, subject: str) -> bool:
     """Whether a subscription to `pattern` receives what is published on `subject`.
 

@@ -88,7 +88,7 @@ async def settle(*buses: Bus) -> None:
 @asynccontextmanager
 async def plain(url: str) -> AsyncIterator[Plain]:
     """A client of nats-py as others use it."""
-    client = await nats.connect(url)
+    client = await nats.connect(url.split(","))
     try:
         yield client
     finally:

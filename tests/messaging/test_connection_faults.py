@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
+import traceback
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
 
@@ -192,6 +194,19 @@ def closed_port() -> int:
         return port
 
 
+@pytest.mark.parametrize(("level", "shown"), [(logging.INFO, False), (logging.DEBUG, True)])
+async def test_frames_of_sockets_are_shown_to_who_debugs_only(
+    level: int, shown: bool, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(level, "roost.transport")
+    with pytest.raises(ConnectError) as caught:
+        async with roost.connect(f"nats://127.0.0.1:{closed_port()}", connect_timeout_s=0.2):
+            raise AssertionError
+    text = "".join(traceback.format_exception(caught.value))
+    assert ("ConnectionRefusedError" in text) is shown
+    assert "Connect call failed" in str(caught.value)
+
+
 async def test_nobody_at_the_address_is_said_within_the_time() -> None:
     loop = asyncio.get_running_loop()
     begun = loop.time()
@@ -269,5 +284,5 @@ async def test_two_buses_in_one_process_are_independent(nats_url: str, namespace
         async with one.serving(agent), two.serving(second):
             assert (await two.request(HELLO, Note())).text == "first"
             assert (await one.request(SECOND, Note())).text == "second"
-            assert one.counters["handled:hello"] == two.counters["handled:second"] == 1
-            assert one.counters["handled:second"] == two.counters["handled:hello"] == 0
+            assert one.counters["handled:endpoint:hello"] == two.counters["handled:endpoint:second"] == 1
+            assert one.counters["handled:endpoint:second"] == two.counters["handled:endpoint:hello"] == 0

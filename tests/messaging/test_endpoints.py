@@ -43,7 +43,7 @@ async def test_a_request_is_answered(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(serving(greet)) as [instance]:
         answer = await bus.request(HELLO, Note(text="hello", number=1))
         assert answer == Answer(text=f"hello on {namespace}.endpoint.hello", number=2)
-        assert instance.handled["hello"] == bus.counters["handled:hello"] == 1
+        assert instance.handled["endpoint:hello"] == bus.counters["handled:endpoint:hello"] == 1
 
 
 async def test_many_requests_at_once_get_each_its_own_answer(nats_url: str, namespace: str) -> None:
@@ -212,7 +212,7 @@ async def test_what_a_handler_raises_reaches_the_caller_as_a_code_and_a_message(
             shown = "".join(traceback.format_exception(error))
             assert handler.__name__ not in shown, "no frame of the other side"
         assert (await bus.request(SECOND, Note())).number == 2
-        assert bus.counters["handled:hello"] == 0
+        assert bus.counters["handled:endpoint:hello"] == 0
 
 
 async def test_the_log_of_the_handlers_side_has_the_traceback(
@@ -378,7 +378,7 @@ async def test_instances_of_two_agents_that_serve_one_endpoint_share_its_request
         caller = await stack.enter_async_context(roost.connect(nats_url, namespace=namespace))
         answers = await asyncio.gather(*(caller.request(HELLO, Note(number=n)) for n in range(300)))
         assert [answer.number for answer in answers] == list(range(300))
-        load = {instance.name: instance.handled["hello"] for instance in instances}
+        load = {instance.name: instance.handled["endpoint:hello"] for instance in instances}
         assert sum(load.values()) == 300
         assert all(load.values()), load
         assert {answer.text for answer in answers} == set(load)

@@ -72,7 +72,7 @@ async def test_requests_that_wait_in_the_queue_are_still_handled(nats_url: str, 
         slow.go.set()
         assert [answer.number for answer in await asyncio.gather(*calls)] == list(range(50))
         await leaving
-        assert instance.handled["hello"] == 50
+        assert instance.handled["endpoint:hello"] == 50
 
 
 async def test_after_the_grace_period_callers_are_told(nats_url: str, namespace: str) -> None:
@@ -109,7 +109,7 @@ async def test_messages_of_a_topic_in_the_queue_are_worked_off(nats_url: str, na
         slow.go.set()
         await stack.aclose()
         assert await slow.ended.take(200) == list(range(200))
-        assert instance.handled[STATUS.subject] == 200
+        assert instance.handled[f"topic:{STATUS.subject}"] == 200
         assert bus.counters["dropped"] == 0
 
 
@@ -163,7 +163,7 @@ async def test_no_request_is_lost_when_one_of_two_instances_leaves(nats_url: str
         for _ in range(10):
             async with roost.connect(nats_url, namespace=namespace) as bus:
                 async with bus.serving(agent) as [leaving]:
-                    while leaving.handled["hello"] < 50:
+                    while leaving.handled["endpoint:hello"] < 50:
                         await caller.request(HELLO, Note())
         done = True
         await asyncio.gather(*callers)

@@ -53,7 +53,7 @@ async def numbers(
 async def test_all_chunks_come_in_order_and_then_the_end(nats_url: str, namespace: str, up_to: int) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(counter()) as [instance]:
         assert await numbers(bus, up_to) == list(range(up_to))
-        assert instance.handled["count"] == bus.counters["handled:count"] == 1
+        assert instance.handled["stream_endpoint:count"] == bus.counters["handled:stream_endpoint:count"] == 1
 
 
 async def test_many_streams_side_by_side_do_not_mix(nats_url: str, namespace: str) -> None:

@@ -105,7 +105,7 @@ async def test_instances_of_one_agent_share_and_each_message_is_handled_once(
         await settle(sender, *(instance.bus for instance in instances))
         assert sorted(got, key=str) == sorted(((n, "ann") for n in range(300)), key=str)
         assert inbox.empty
-        load = [instance.handled["team.{agent}.status"] for instance in instances]
+        load = [instance.handled["topic:team.{agent}.status"] for instance in instances]
         assert sum(load) == 300
         assert all(load), load
         assert len({instance.name for instance in instances}) == 3
@@ -124,7 +124,7 @@ async def test_every_instance_gets_a_copy_if_the_handler_asks_for_every_message(
             await settle(bus)
             assert inbox.empty
             assert {item: got.count(item) for item in got} == {(n, "ann"): 3 for n in range(10)}
-            assert [one.handled[STATUS.subject] for one in instances] == [10, 10, 10]
+            assert [one.handled[f"topic:{STATUS.subject}"] for one in instances] == [10, 10, 10]
 
 
 async def test_two_agents_each_get_a_copy(nats_url: str, namespace: str) -> None:
@@ -206,7 +206,11 @@ async def test_a_handler_that_raises_is_counted_and_the_next_message_is_handled(
         [event] = await events.wait("handler_failed")
         assert (event.subject, event.reason) == ("team.ann.status", "ValueError: zero is not for me")
         assert bus.counters["handler_failed"] == 1
-        assert bus.counters["handled:team.{agent}.status"] == instance.handled["team.{agent}.status"] == 1
+        assert (
+            bus.counters["handled:topic:team.{agent}.status"]
+            == instance.handled["topic:team.{agent}.status"]
+            == 1
+        )
         [line] = [record for record in caplog.records if "handler_failed" in record.message]
         assert line.exc_info is not None, "the log of the handler's side has its traceback"
 
@@ -237,7 +241,7 @@ async def test_a_full_backlog_drops_the_newest_counted_logged_and_told(
         assert inbox.empty
     lines = [record.message for record in caplog.records if record.message.startswith("dropped")]
     assert len(lines) == 2, "one line a second for one kind of event, and one for those that had none"
-    assert lines[1] == "dropped: 4 more since the last line about them"
+    assert lines[1] == "dropped: 4 more since the last line about them: team.ann.status"
 
 
 async def test_large_messages_are_bounded_by_their_bytes(

@@ -4,8 +4,21 @@ At most once, fail-fast, no storage: what must not be lost is a task (`roost.tas
 """
 
 from roost.messaging.endpoints import EndpointServer, ask
+from roost.messaging.gather import Answer, ask_all
 from roost.messaging.pool import Pool
-from roost.messaging.streams import StreamServer, open_stream
+from roost.messaging.streams import Answers, StreamServer, ask_back, open_stream
 from roost.messaging.topics import TopicReader, publish
 
-__all__ = ["EndpointServer", "Pool", "StreamServer", "TopicReader", "ask", "open_stream", "publish"]
+__all__ = [
+    "Answer",
+    "Answers",
+    "EndpointServer",
+    "Pool",
+    "StreamServer",
+    "TopicReader",
+    "ask",
+    "ask_all",
+    "ask_back",
+    "open_stream",
+    "publish",
+]

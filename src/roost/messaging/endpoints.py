@@ -14,6 +14,7 @@ from typing import Any
 
 from roost._text import clean
 from roost.contracts import Endpoint, StreamEndpoint
+from roost.discovery import Load, Tally
 from roost.errors import (
     ConfigError,
     DeadlineExceeded,
@@ -28,7 +29,7 @@ from roost.errors import (
 from roost.messaging.call import described
 from roost.messaging.pool import Pool
 from roost.observe import Journal, Trace
-from roost.subjects import endpoint_subject
+from roost.subjects import endpoint_subject, every_subject, instance_subject
 from roost.transport import Client, Link, Listener, Message
 from roost.transport.headers import block
 
@@ -36,6 +37,8 @@ INBOX = "_INBOX"
 """What the subject of an answer has to begin with; private prefixes are `_INBOX_<identity>`."""
 GROUP = "roost"
 """Queue group of every endpoint: all instances of all agents that serve it share its requests."""
+BY = "Roost-By"
+"""Which instance answered a question that went to all of them."""
 BACKLOG = 1024
 """Requests of one endpoint that may wait in one instance; beyond that they are answered as overloaded."""
 BACKLOG_BYTES = 64 * 1024 * 1024
@@ -43,16 +46,23 @@ BACKLOG_BYTES = 64 * 1024 * 1024
 ERROR_TEXT = 500
 MAX_TIMEOUT_S = 86_400.0
 
-STATUS = {"invalid": 400, "rejected": 422, "overloaded": 429, "failed": 500, "deadline": 504}
+STATUS = {"invalid": 400, "unknown": 404, "rejected": 422, "overloaded": 429, "failed": 500, "deadline": 504}
 """Code words and the numbers (of HTTP) that stand for them in `Nats-Service-Error-Code`."""
 
 Handle = Callable[[Any, Message, float], Awaitable[Any]]
 
 
 async def ask(
-    link: Link, namespace: str, endpoint: Endpoint[Any, Any], value: Any, trace: Trace, *, timeout_s: float
+    link: Link,
+    namespace: str,
+    endpoint: Endpoint[Any, Any],
+    value: Any,
+    trace: Trace,
+    *,
+    timeout_s: float,
+    instance: str | None = None,
 ) -> Any:
-    """One typed request.
+    """One typed request, to any instance or to one.
 
     Raises NoResponders at once when nobody serves it, RequestTimeout when the time is over, whichever side
     notices, RemoteError (Overloaded) with the code and message of the handler's side, InvalidMessage for a
@@ -60,13 +70,25 @@ async def ask(
     """
     if not timeout_s <= MAX_TIMEOUT_S:
         raise ConfigError(f"timeout_s = {timeout_s!r}: must be a number of at most {MAX_TIMEOUT_S:g} seconds")
-    subject = endpoint_subject(namespace, endpoint.name)
+    subject = request_subject(namespace, endpoint.name, instance)
     data = endpoint.input_codec.encode(value, subject=subject)
-    head = block(("traceparent", trace.header), ("Roost-Timeout-Ms", str(int(max(timeout_s, 0.001) * 1000))))
-    answer = await link.requests.ask(subject, data, head, timeout_s=timeout_s)
+    answer = await link.requests.ask(subject, data, head_of(trace, timeout_s), timeout_s=timeout_s)
     if answer.head:
         raise_error(answer, subject, timeout_s)
     return endpoint.output_codec.decode(answer.data, subject=subject)
+
+
+def request_subject(namespace: str, name: str, instance: str | None) -> str:
+    """Where a request goes: to any instance, or to one."""
+    if instance is None:
+        return endpoint_subject(namespace, name)
+    return instance_subject(namespace, instance, name)
+
+
+def head_of(trace: Trace, timeout_s: float, *more: tuple[str, str]) -> bytes:
+    """The headers of a request: its trace, and what is left of the caller's time."""
+    left = ("Roost-Timeout-Ms", str(int(max(timeout_s, 0.001) * 1000)))
+    return block(("traceparent", trace.header), left, *more)
 
 
 def raise_error(answer: Message, subject: str, timeout_s: float) -> None:
@@ -89,6 +111,18 @@ def raise_error(answer: Message, subject: str, timeout_s: float) -> None:
     raise RemoteError(code, message, subject=subject)
 
 
+def refuse(client: Client, message: Message, code: str, text: str, *more: tuple[str, str]) -> None:
+    """Answer a request with an error."""
+    short = clean(text, ERROR_TEXT)
+    head = block(
+        ("Nats-Service-Error-Code", str(STATUS[code])),
+        ("Nats-Service-Error", short.encode("ascii", "replace").decode()),
+        ("Roost-Error", code),
+        *more,
+    )
+    client.send(message.reply, json.dumps({"code": code, "message": short}).encode(), "", head)
+
+
 class EndpointServer:
     """One agent instance's service of one endpoint."""
 
@@ -102,13 +136,18 @@ class EndpointServer:
         *,
         concurrency: int,
         backlog: int | None = None,
+        instance: str,
     ) -> None:
         self._client = client
         self._endpoint = endpoint
         self._journal = journal
         self._handle = handle
+        self._instance = instance
         self.subject = endpoint_subject(namespace, endpoint.name)
-        self._listener: Listener | None = None
+        self._every = every_subject(namespace, endpoint.name)
+        self._own = instance_subject(namespace, instance, endpoint.name)
+        self._listeners: list[Listener] = []
+        self.tally = Tally()
         self._held = 0
         self._pool: Pool[tuple[Message, float]] = Pool(
             self._one,
@@ -118,9 +157,15 @@ class EndpointServer:
         )
 
     def start(self) -> None:
-        self._listener = self._client.listen(self.subject, self._arrived, GROUP)
+        """Listen where all instances share requests, where all get each of them, and where only this one does."""
+        self._listeners = [
+            self._client.listen(self.subject, self.arrived, GROUP),
+            self._client.listen(self._every, self.arrived),
+            self._client.listen(self._own, self.arrived),
+        ]
 
-    def _arrived(self, message: Message) -> None:
+    def arrived(self, message: Message) -> None:
+        """Take a request; it is answered, whatever becomes of it."""
         if not message.reply.startswith(INBOX):
             # Whoever chooses the reply chooses what we publish to: only inboxes are answered.
             self._journal.record(
@@ -179,7 +224,9 @@ class EndpointServer:
     def _answer(self, message: Message, output: Any) -> None:
         assert isinstance(self._endpoint, Endpoint)
         try:
-            self._client.send(message.reply, self._endpoint.output_codec.encode(output, subject=self.subject))
+            data = self._endpoint.output_codec.encode(output, subject=self.subject)
+            signed = self._signed(message)
+            self._client.send(message.reply, data, "", block(*signed) if signed else b"")
         except InvalidMessage as error:
             self._journal.record("message_refused", subject=self.subject, reason=f"an answer: {error}")
             self._error(
@@ -188,7 +235,7 @@ class EndpointServer:
         except RoostError as error:
             self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
         else:
-            self._journal.count(f"handled:{self._endpoint.name}")
+            self._journal.count(f"handled:{self._endpoint.kind}:{self._endpoint.name}")
 
     def _failed(self, message: Message, error: BaseException, code: str, text: str) -> None:
         expected = code == "deadline" or isinstance(error, HandlerSignal)
@@ -198,31 +245,34 @@ class EndpointServer:
         self._error(message, code, text)
 
     def _error(self, message: Message, code: str, text: str) -> None:
-        short = clean(text, ERROR_TEXT)
-        ascii_text = short.encode("ascii", "replace").decode()
-        head = block(
-            ("Nats-Service-Error-Code", str(STATUS[code])),
-            ("Nats-Service-Error", ascii_text),
-            ("Roost-Error", code),
-        )
+        self.tally.refused(f"{code}: {text}")
         try:
-            self._client.send(message.reply, json.dumps({"code": code, "message": short}).encode(), "", head)
+            refuse(self._client, message, code, text, *self._signed(message))
         except RoostError as error:
             self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
+
+    def _signed(self, message: Message) -> tuple[tuple[str, str], ...]:
+        """Only where several answer is it worth a header to say who does."""
+        return ((BY, self._instance),) if message.subject == self._every else ()
+
+    @property
+    def load(self) -> Load:
+        """How many requests are at work, and how many wait."""
+        return Load(self._pool.running, self._pool.waiting)
 
     @property
     def denied(self) -> str:
         """The subject that the server does not let us subscribe to, or nothing."""
-        return self.subject if self._listener is not None and self._listener.denied else ""
+        return next((one.subject for one in self._listeners if one.denied), "")
 
     def quiesce(self) -> None:
         """Take no new requests; those on their way are still answered."""
-        if self._listener is not None:
-            self._client.end_interest(self._listener)
+        for listener in self._listeners:
+            self._client.end_interest(listener)
 
     async def stop(self, grace_s: float) -> None:
-        if self._listener is not None:
-            self._client.unlisten(self._listener)
+        for listener in self._listeners:
+            self._client.unlisten(listener)
         lost = await self._pool.close(grace_s)
         for message, _ in lost.waiting:
             self._error(message, "overloaded", "the instance is shutting down")

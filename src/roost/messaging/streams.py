@@ -2,19 +2,21 @@
 
 The wire is that of an endpoint, with frames on the reply inbox: first one with `Roost-Control`, the
 responder's own inbox; then chunks without headers; at last one with `Roost-End`, or an error as an endpoint
-answers it. Over the control inbox the caller grants further chunks (``+32``), so that a slow reader slows
-the writer down and neither needs memory, or says that it has left (``-``), which cancels the handler.
+answers it. A frame with `Roost-Ask` is a question back, to be answered to its own reply subject.
+
+Over the control inbox the caller grants further chunks (``+32``), so that a slow reader slows the writer down
+and neither needs memory, or says that it has left (``-``), which cancels the handler.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
-from roost.contracts import StreamEndpoint
+from roost.contracts import Endpoint, StreamEndpoint
 from roost.errors import (
     ConfigError,
     Disconnected,
@@ -24,9 +26,17 @@ from roost.errors import (
     RequestTimeout,
     RoostError,
 )
-from roost.messaging.endpoints import INBOX, MAX_TIMEOUT_S, EndpointServer, raise_error
+from roost.messaging.call import Function
+from roost.messaging.endpoints import (
+    INBOX,
+    MAX_TIMEOUT_S,
+    EndpointServer,
+    head_of,
+    raise_error,
+    refuse,
+    request_subject,
+)
 from roost.observe import Journal, Trace
-from roost.subjects import endpoint_subject
 from roost.transport import Client, Link, Message
 from roost.transport.headers import block
 
@@ -34,60 +44,143 @@ WINDOW = 64
 """Chunks that may be on their way before the reader grants more."""
 SPARE = 8
 """Frames beside the chunks of one window: the first, the last, and what a retry may bring."""
+QUESTIONS = 4
+"""Questions of one kind that a caller answers at once; four more may wait, the next is refused as overloaded."""
 SILENT_S = 60.0
 """How long a responder waits for a reader that grants nothing, in seconds, before it gives up on it."""
 
 _END = {"Roost-End", "Nats-Service-Error-Code"}
 
 Generate = Callable[[Any, Message, float], AsyncIterator[Any]]
+Answers = Mapping[Endpoint[Any, Any], Callable[[Any], Any]]
+"""Who answers the questions that a responder may ask in mid-stream."""
 
 
 @asynccontextmanager
 async def open_stream(
     link: Link,
     namespace: str,
+    journal: Journal,
     endpoint: StreamEndpoint[Any, Any],
     value: Any,
     trace: Trace,
     *,
     idle_timeout_s: float,
     timeout_s: float | None = None,
+    answers: Answers | None = None,
+    instance: str | None = None,
 ) -> AsyncIterator[AsyncIterator[Any]]:
     """The chunks of one streamed answer, as an iterator; leaving the block cancels the responder."""
     if not 0 < idle_timeout_s <= MAX_TIMEOUT_S:
         raise ConfigError(
             f"idle_timeout_s = {idle_timeout_s!r}: must be more than 0 and at most {MAX_TIMEOUT_S:g} seconds"
         )
-    reader = _Reader(link.client, endpoint, endpoint_subject(namespace, endpoint.name), idle_timeout_s)
-    data = endpoint.input_codec.encode(value, subject=reader.subject)
+    subject = request_subject(namespace, endpoint.name, instance)
+    data = endpoint.input_codec.encode(value, subject=subject)
+    desk = _Desk(link.client, namespace, journal, answers or {})
+    reader = _Reader(link.client, endpoint, subject, idle_timeout_s, desk)
     reader.open(data, trace, timeout_s)
     try:
         yield reader.chunks()
     finally:
         reader.close()
+        await desk.close()
+
+
+async def ask_back(
+    link: Link, inbox: str, question: Endpoint[Any, Any], value: Any, trace: Trace, *, timeout_s: float
+) -> Any:
+    """Ask the caller of a stream something in mid-stream. Raises as `endpoints.ask`."""
+    data = question.input_codec.encode(value, subject=inbox)
+    head = head_of(trace, timeout_s, ("Roost-Ask", question.name))
+    answer = await link.requests.ask(inbox, data, head, timeout_s=timeout_s)
+    if answer.head:
+        raise_error(answer, inbox, timeout_s)
+    return question.output_codec.decode(answer.data, subject=inbox)
+
+
+class _Desk:
+    """Where a caller's answers to questions in mid-stream are given."""
+
+    def __init__(self, client: Client, namespace: str, journal: Journal, answers: Answers) -> None:
+        self.busy = 0
+        self.rested: Callable[[], object] = bool  # called when an answer was given: the responder's turn begins
+        self._functions: list[Function] = []
+        self._servers: dict[str, EndpointServer] = {}
+        self._client = client
+        for question, function in answers.items():
+            call = Function(function, threads=1)
+            if call.takes_context:
+                raise ConfigError(
+                    f"{call.name} answers questions in mid-stream: it gets the question, and no context"
+                )
+            self._functions.append(call)
+            self._servers[question.name] = EndpointServer(
+                client,
+                namespace,
+                question,
+                journal,
+                self._counted(call),
+                concurrency=QUESTIONS,
+                backlog=QUESTIONS,
+                instance="caller",
+            )
+
+    def _counted(self, call: Function) -> Callable[[Any, Message, float], Any]:
+        async def handle(value: Any, message: Message, deadline: float) -> Any:
+            self.busy += 1
+            try:
+                return await call(value, lambda: None)
+            finally:
+                self.busy -= 1
+                self.rested()
+
+        return handle
+
+    def heard(self, name: str, message: Message) -> None:
+        server = self._servers.get(name)
+        if server is not None:
+            server.arrived(message)
+        elif message.reply.startswith(INBOX):
+            refuse(self._client, message, "unknown", f"the caller does not answer questions of kind {name!r}")
+
+    async def close(self) -> None:
+        for server in self._servers.values():
+            await server.stop(0)
+        for call in self._functions:
+            call.close()
 
 
 class _Reader:
     """The caller's side of one stream."""
 
     def __init__(
-        self, client: Client, endpoint: StreamEndpoint[Any, Any], subject: str, idle_timeout_s: float
+        self,
+        client: Client,
+        endpoint: StreamEndpoint[Any, Any],
+        subject: str,
+        idle_timeout_s: float,
+        desk: _Desk,
     ) -> None:
         self.subject = subject
+        self._desk = desk
         self._client = client
         self._endpoint = endpoint
         self._idle_s = idle_timeout_s
         self._frames: deque[Message] = deque()
         self._news = asyncio.Event()
+        desk.rested = self._news.set
         self._control = ""
         self._taken = 0
         self._lost = False
+        self._denial: PermissionDenied | None = None
         self._over = False
         self._left = False
         self._flooded = False
         self._inbox = client.new_inbox()
         self._listener = client.listen(self._inbox, self._arrived)
         client.on_disconnect.append(self._disconnected)
+        client.on_denied.append(self._denied)
 
     def open(self, data: bytes, trace: Trace, timeout_s: float | None) -> None:
         pairs = [("traceparent", trace.header), ("Roost-Stream", str(WINDOW))]
@@ -106,6 +199,7 @@ class _Reader:
         responder would work for nobody.
         """
         self._client.on_disconnect.remove(self._disconnected)
+        self._client.on_denied.remove(self._denied)
         self._left = True
         for frame in self._frames:
             self._learn(frame)
@@ -157,6 +251,8 @@ class _Reader:
 
     async def _next(self) -> Message:
         while not self._frames:
+            if self._denial is not None:
+                raise self._denial
             if self._lost:
                 raise Disconnected(f"a stream from {self.subject}")
             if self._flooded:
@@ -168,7 +264,8 @@ class _Reader:
                 async with asyncio.timeout(self._idle_s):
                     await self._news.wait()
             except TimeoutError as error:
-                raise RequestTimeout(self.subject, self._idle_s) from error
+                if not self._desk.busy:  # else it is the responder that waits, for us
+                    raise RequestTimeout(self.subject, self._idle_s) from error
         return self._frames.popleft()
 
     def _arrived(self, message: Message) -> None:
@@ -177,11 +274,20 @@ class _Reader:
             if self._control or self._over:
                 self._forget()
             return
+        if message.reply and message.head and "Roost-Ask" in message.headers:
+            self._desk.heard(message.headers["Roost-Ask"], message)
+            return
         if len(self._frames) > WINDOW + SPARE:  # it does not keep to what it was granted
             self._flooded = True
         else:
             self._frames.append(message)
         self._news.set()
+
+    def _denied(self, action: str, subject: str) -> None:
+        if subject in (self.subject, self._inbox):
+            self._denial = PermissionDenied(subject, action)
+            self._over = True
+            self._news.set()
 
     def _disconnected(self) -> None:
         self._lost = self._over = True
@@ -208,9 +314,17 @@ class StreamServer(EndpointServer):
         *,
         concurrency: int,
         backlog: int | None = None,
+        instance: str,
     ) -> None:
         super().__init__(
-            client, namespace, endpoint, journal, self._stream, concurrency=concurrency, backlog=backlog
+            client,
+            namespace,
+            endpoint,
+            journal,
+            self._stream,
+            concurrency=concurrency,
+            backlog=backlog,
+            instance=instance,
         )
         self._stream_endpoint = endpoint
         self._generate = generate
@@ -228,7 +342,8 @@ class StreamServer(EndpointServer):
     async def _converse(
         self, value: Any, message: Message, deadline: float, credit: _Credit, inbox: str
     ) -> None:
-        self._client.send(message.reply, b"", "", block(("Roost-Control", inbox)))
+        # Also as its reply subject: so a caller may say its words there who has no right but to answer.
+        self._client.send(message.reply, b"", inbox, block(("Roost-Control", inbox)))
         writer = asyncio.get_running_loop().create_task(
             self._write(value, message, deadline, credit), name=f"roost-stream-{self._stream_endpoint.name}"
         )
@@ -268,7 +383,7 @@ class StreamServer(EndpointServer):
         except RoostError as error:
             self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
         else:
-            self._journal.count(f"handled:{self._endpoint.name}")
+            self._journal.count(f"handled:{self._endpoint.kind}:{self._endpoint.name}")
 
 
 class _Credit:

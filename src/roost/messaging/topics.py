@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost.contracts import Address, Topic
+from roost.discovery import Load
 from roost.errors import HandlerSignal, InvalidMessage
 from roost.messaging.call import described
 from roost.messaging.pool import Pool
@@ -104,11 +105,16 @@ class TopicReader:
         except BaseException as error:
             self._failed(subject, error)
         else:
-            self._journal.count(f"handled:{self._topic.subject}")
+            self._journal.count(f"handled:topic:{self._topic.subject}")
 
     def _failed(self, subject: str, error: BaseException) -> None:
         traceback = None if isinstance(error, HandlerSignal) else error
         self._journal.record("handler_failed", subject=subject, reason=described(error), error=traceback)
+
+    @property
+    def load(self) -> Load:
+        """How many messages are at work, and how many wait."""
+        return Load(self._pool.running, self._pool.waiting)
 
     @property
     def denied(self) -> str:
