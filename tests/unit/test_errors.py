@@ -212,3 +212,15 @@ def test_a_delay_that_is_no_finite_number_of_seconds_is_refused(after_s: float) 
 
 def test_a_delay_of_zero_is_allowed() -> None:
     assert RetryLater(after_s=0).after_s == 0.0
+
+
+def test_a_failed_handler_is_not_said_to_have_failed_twice() -> None:
+    assert "failed: no such page" in str(RemoteError("failed", "no such page", subject="a"))
+    assert "failed (busy): no such page" in str(RemoteError("busy", "no such page", subject="a"))
+
+
+def test_a_log_that_is_gone_is_said_to_be_gone() -> None:
+    missing = JetStreamError(code=404, err_code=10059, description="stream not found")
+    assert "(code 404, error 10059). The log is not on this server any more" in str(missing)
+    assert "roost provision" in str(missing)
+    assert "log" not in str(JetStreamError(code=404, err_code=10014, description="consumer not found"))

@@ -10,15 +10,19 @@ from roost.transport.listener import Listener
 from roost.transport.message import Message
 from roost.transport.pull import Pump
 from roost.transport.requests import Requests
+from roost.transport.status import JetStreamStatus, ServerStatus, read_status
 
 __all__ = [
     "Client",
     "JetStream",
+    "JetStreamStatus",
     "Link",
     "Listener",
     "Message",
     "Pump",
     "Requests",
+    "ServerStatus",
     "open_client",
     "open_link",
+    "read_status",
 ]

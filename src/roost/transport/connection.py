@@ -7,6 +7,7 @@ and closed together.
 from __future__ import annotations
 
 import asyncio
+import logging
 import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -14,12 +15,16 @@ from typing import Any
 
 from nats import errors as nats_errors
 
-from roost.errors import ConfigError, ConnectError
+from roost._text import clean
+from roost.errors import ConnectError
 from roost.settings import Settings
 from roost.transport.client import Client
-from roost.transport.failures import NotEncrypted
+from roost.transport.failures import AuthRefused, NotEncrypted, ServerClosed
 from roost.transport.jetstream import JetStream
+from roost.transport.login import Login
 from roost.transport.session import ATTEMPT_CAP_S
+
+log = logging.getLogger("roost.transport")
 
 RETRY_S = 0.1
 """Pause between attempts to connect, while there is time."""
@@ -36,6 +41,12 @@ class Link:
         self.requests = client.requests
         self.jetstream = JetStream(self.requests)
 
+    @property
+    def server(self) -> str:
+        """Name and version of the server, safe to print; empty parts while it is not known."""
+        info = self.client._server_info
+        return clean(f"{info.get('server_name', '')} (nats-server {info.get('version', '')})")
+
 
 @asynccontextmanager
 async def open_link(settings: Settings, observe: Callable[[str, str], None]) -> AsyncIterator[Link]:
@@ -51,17 +62,15 @@ async def open_client(settings: Settings, observe: Callable[[str, str], None]) -
     """A connected client.
 
     Tries the servers in turn until one answers or the time is up. Refused credentials and TLS failures end
-    the attempt at once: no retry would mend them. Raises ConnectError, ConfigError for an address that is
-    none of `nats://` and `tls://`.
+    the attempt at once: no retry would mend them. Raises ConnectError, ConfigError for files of credentials
+    that cannot be used.
     """
-    for url in settings.servers:
-        if "://" in url and not url.startswith(("nats://", "tls://")):
-            raise ConfigError(
-                f"the server URL begins with {url.partition('://')[0]!r}: use nats:// or tls://"
-            )
+    login = Login(settings)
+    login.check()
     loop = asyncio.get_running_loop()
     until = loop.time() + settings.connect_timeout_s
     client = Client(observe)
+    client.login = login
     client.attempt_s = settings.connect_timeout_s / len(settings.servers)
     failure: Exception | None = None
     try:
@@ -81,10 +90,50 @@ async def open_client(settings: Settings, observe: Callable[[str, str], None]) -
         raise
     if failure is not None and not client.is_connected:
         await client.close(0.0)
-        reason = str(failure).removeprefix("nats: ") or f"no answer within {settings.connect_timeout_s:g} s"
-        raise ConnectError(", ".join(settings.servers), reason) from failure
+        # The reason says it; forty lines of frames of asyncio and sockets before it are for who debugs.
+        cause = failure if log.isEnabledFor(logging.DEBUG) else None
+        raise ConnectError(settings.shown, _reason(failure, settings, login)) from cause
     client.attempt_s = min(ATTEMPT_CAP_S, client.attempt_s)
     return client
+
+
+def _reason(failure: Exception, settings: Settings, login: Login) -> str:
+    """What went wrong, and what is known about why."""
+    text = str(failure).removeprefix("nats: ")
+    if not text and isinstance(failure, TimeoutError):
+        text = f"no answer within {settings.connect_timeout_s:g} s"
+    text = text or f"the connection ended ({type(failure).__name__})"
+    if isinstance(failure, AuthRefused):
+        return text + login.why_refused()
+    if isinstance(failure, ssl.SSLCertVerificationError):
+        ca_file = settings.tls.ca_file if settings.tls is not None else None
+        trusted = f"ca_file {ca_file}" if ca_file is not None else "this system's certificates"
+        return f"{text} (trusted are {trusted}; see roost.TLS, NATS_CA)"
+    if isinstance(failure, ssl.SSLError) and "WRONG_VERSION_NUMBER" in text:
+        return f"{text} (the server does not begin with TLS: do without handshake_first, or set it there too)"
+    if isinstance(failure, ssl.SSLError) and "CERTIFICATE_REQUIRED" in text.upper().replace(" ", "_"):
+        return (
+            f"{text} (the server wants a certificate: give cert_file and key_file of roost.TLS, or NATS_CERT)"
+        )
+    if (
+        isinstance(failure, ServerClosed | ConnectionError)
+        and _secured(settings)
+        and not _has_certificate(settings)
+    ):
+        return f"{text} (perhaps it wants a certificate: cert_file and key_file of roost.TLS, or NATS_CERT)"
+    if isinstance(failure, TimeoutError) and not login.tls_first:
+        return (
+            f"{text} (a server with handshake_first needs that set here too)" if _secured(settings) else text
+        )
+    return text
+
+
+def _secured(settings: Settings) -> bool:
+    return settings.tls is not None or any(url.startswith("tls://") for url in settings.servers)
+
+
+def _has_certificate(settings: Settings) -> bool:
+    return settings.tls is not None and settings.tls.cert_file is not None
 
 
 async def _prepare(client: Client, settings: Settings) -> None:

@@ -35,10 +35,31 @@ class Malformed(nats_errors.ProtocolError):
 
 
 class NotEncrypted(nats_errors.SecureConnWantedError):
-    """TLS was asked for and not offered; no credentials were sent."""
+    """TLS was asked for, or the server is not on this machine, and it was not offered; nothing was sent."""
+
+    def __init__(self, *, exposed: bool = False) -> None:
+        super().__init__()
+        self.exposed = exposed
 
     def __str__(self) -> str:
+        if self.exposed:
+            return (
+                "the server did not offer TLS and is not on this machine; no credentials were sent, for anybody in "
+                "between could read them. Set the server up with TLS; in a network that you trust, insecure=True "
+                "or ROOST_INSECURE=1 goes on in clear"
+            )
         return "the server did not offer TLS although it was asked for; no credentials were sent"
+
+
+class Anonymous(nats_errors.AuthorizationError):
+    """There is nothing to say who this is with, and the server is not on this machine."""
+
+    def __str__(self) -> str:
+        return (
+            "without authentication only a server on this machine is talked to: give credentials (roost.Credentials, "
+            "NATS_CREDS, a nats context) or a certificate (roost.TLS, NATS_CERT). Where really everybody may do "
+            "everything, insecure=True or ROOST_INSECURE=1 goes on"
+        )
 
 
 class Refused(nats_errors.Error):

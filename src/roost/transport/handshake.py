@@ -22,22 +22,25 @@ async def greet(
     context: Callable[[], ssl.SSLContext],
     tls_wanted: bool,
     tls_first: bool,
+    exposed: bool,
     connect: Callable[[dict[str, Any]], bytes],
 ) -> dict[str, Any]:
     """Carry out the handshake on a fresh connection; returns the server's INFO.
 
-    `connect` makes the CONNECT line from that INFO. With `tls_wanted` it is not called, and so no
-    credentials are sent, unless the connection is encrypted.
+    `connect` makes the CONNECT line from that INFO. With `tls_wanted`, or `exposed` (the server is not on this
+    machine and nobody has said that this does not matter), it is not called, and so no credentials are sent,
+    unless the connection is encrypted.
 
     Raises AuthRefused, NotEncrypted, Refused, Malformed, ServerClosed, OSError (ssl.SSLError is one).
     """
     if tls_first:
         await wire.upgrade(context(), hostname)
     info = parse_info(_argument(await wire.line(), b"INFO"))
-    if not wire.is_encrypted and (info.get("tls_required") or (tls_wanted and info.get("tls_available"))):
+    wanted = tls_wanted or exposed
+    if not wire.is_encrypted and (info.get("tls_required") or (wanted and info.get("tls_available"))):
         await wire.upgrade(context(), hostname)
-    if tls_wanted and not wire.is_encrypted:
-        raise NotEncrypted
+    if wanted and not wire.is_encrypted:
+        raise NotEncrypted(exposed=not tls_wanted)
     if not info.get("headers"):
         raise Refused(
             "the server has headers switched off (no_header_support), without which Roost cannot work"

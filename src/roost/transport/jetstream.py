@@ -6,7 +6,8 @@ Every call is one request with a timeout; every refusal is a typed error that ke
 from __future__ import annotations
 
 import json
-from typing import Any
+from base64 import b64decode
+from typing import Any, NamedTuple
 
 from roost.errors import JetStreamError, NoResponders, StreamMissing
 from roost.transport.message import Message
@@ -19,6 +20,7 @@ WRONG_LAST_SEQUENCE_PENDING = 10164
 """Another write to the guarded subject is in flight; try again."""
 TOO_MANY_BATCHES = 10210
 """50 atomic batches are open on the stream already; try again."""
+NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 CONSUMER_EXISTS = 10148
@@ -27,6 +29,16 @@ STORE_FULL = {10077, 10023, 10047, 10028}
 """Maximum bytes (stream), insufficient resources, store failed, storage resources exceeded."""
 
 DEFAULT_TIMEOUT_S = 5.0
+
+
+class Kept(NamedTuple):
+    """A stored message, as the stream's leader has it."""
+
+    subject: str
+    seq: int
+    data: bytes
+    head: bytes
+    stamp: str  # RFC 3339
 
 
 class JetStream:
@@ -65,22 +77,39 @@ class JetStream:
         answer = await self._requests.ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout_s=timeout_s)
         return _stored(answer)
 
+    async def next(
+        self, stream: str, seq: int, pattern: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Message | None:
+        """The first message from `seq` on whose subject matches, by direct get. None if none."""
+        query = json.dumps({"seq": seq, "next_by_subj": pattern}).encode()
+        answer = await self._requests.ask(f"$JS.API.DIRECT.GET.{stream}", query, timeout_s=timeout_s)
+        return _stored(answer)
+
     async def last_from_leader(
         self, stream: str, subject: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> tuple[int, bytes] | None:
         """Sequence and payload of the newest message on a subject, as the stream's leader knows it."""
+        found = await self.from_leader(stream, {"last_by_subj": subject}, timeout_s=timeout_s)
+        return (found.seq, found.data) if found is not None else None
+
+    async def from_leader(
+        self, stream: str, query: dict[str, Any], *, timeout_s: float = DEFAULT_TIMEOUT_S
+    ) -> Kept | None:
+        """The message that a query asks for, such as ``{"seq": 7, "next_by_subj": "a.*"}``, as the leader knows it."""
         try:
-            answer = await self.call(
-                f"STREAM.MSG.GET.{stream}", {"last_by_subj": subject}, timeout_s=timeout_s
-            )
+            answer = await self.call(f"STREAM.MSG.GET.{stream}", query, timeout_s=timeout_s)
         except JetStreamError as error:
-            if error.err_code == 10037:  # no message found
+            if error.err_code == NO_MESSAGE:
                 return None
             raise
-        from base64 import b64decode
-
         message = answer["message"]
-        return int(message["seq"]), b64decode(message.get("data", ""))
+        return Kept(
+            message["subject"],
+            int(message["seq"]),
+            b64decode(message.get("data", "")),
+            b64decode(message.get("hdrs", "")),
+            message.get("time", ""),
+        )
 
     async def read(
         self, stream: str, query: dict[str, Any], *, timeout_s: float = DEFAULT_TIMEOUT_S

@@ -12,16 +12,18 @@ import asyncio
 import logging
 import random
 import re
+import ssl
 from abc import abstractmethod
 from collections.abc import Callable
 from threading import get_ident
 from typing import Any
 
-from roost.errors import ConnectionClosed, Disconnected, NotConnected, WrongLoop
+from roost.errors import ConfigError, ConnectionClosed, Disconnected, NotConnected, WrongLoop
 from roost.transport.compat import NatsPy
-from roost.transport.failures import AuthRefused, Stale, is_auth_failure
+from roost.transport.failures import Anonymous, AuthRefused, Stale, is_auth_failure
 from roost.transport.handshake import greet, parse_info
 from roost.transport.listener import Listener
+from roost.transport.login import Login
 from roost.transport.parser import Parser
 from roost.transport.servers import merge
 from roost.transport.wire import Wire
@@ -76,8 +78,11 @@ class Session(NatsPy):
         self.on_disconnect: list[Callable[[], None]] = []
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_denied: list[Callable[[str, str], None]] = []
+        self.login = Login()
+        """Who the client says it is, and how it protects that."""
         self.auth_failures = 0
         """How often in a row the server has refused the credentials."""
+        self._trouble = ""
 
     @abstractmethod
     def _write(self) -> None: ...
@@ -103,12 +108,16 @@ class Session(NatsPy):
         try:
             async with asyncio.timeout(self.attempt_s):
                 await wire.connect(srv.uri.hostname or "", srv.uri.port or 4222)
+                exposed = not (self.login.insecure or wire.is_local)
+                if exposed and not self.login.says_who:
+                    raise Anonymous
                 await greet(
                     wire,
                     hostname=self.options.get("tls_hostname") or srv.tls_name or srv.uri.hostname or "",
                     context=lambda: self.ssl_context,
-                    tls_wanted="tls" in self.options or srv.uri.scheme == "tls",
-                    tls_first=bool(self.options["tls_handshake_first"]),
+                    tls_wanted="tls" in self.options or self.login.tls is not None or srv.uri.scheme == "tls",
+                    tls_first=bool(self.options["tls_handshake_first"]) or self.login.tls_first,
+                    exposed=exposed,
                     connect=self._connect_line,
                 )
         except BaseException:
@@ -119,7 +128,18 @@ class Session(NatsPy):
     def _connect_line(self, info: dict[str, Any]) -> bytes:
         self._server_info = info
         self._auth_configured = self._auth_configured or bool(info.get("auth_required"))
-        return self._connect_command()
+        return self.login.completed(self._connect_command(), info)
+
+    @property
+    def ssl_context(self) -> ssl.SSLContext:
+        """Made afresh for each connection, of the files as they are now. Raises ConfigError."""
+        given = self.options.get("tls")
+        return given if given is not None else self.login.ssl_context()
+
+    @property
+    def tls_version(self) -> str:
+        """Such as TLSv1.3; empty when the connection is not encrypted, or there is none."""
+        return self._wire.tls_version if self._wire is not None else ""
 
     def _connected(self, wire: Wire) -> None:
         """Everything that follows a handshake, in one turn of the loop: nothing can come between."""
@@ -131,6 +151,7 @@ class Session(NatsPy):
         self._silent = 0
         self._client_id = self._server_info.get("client_id")
         self.auth_failures = 0
+        self._trouble = ""
         self._learn(self._server_info)
         wire.write(self._replay())
         wire.start(self._received, self._lost)
@@ -258,7 +279,9 @@ class Session(NatsPy):
 
     def _auth_failed(self, text: str) -> None:
         self.auth_failures += 1
-        self._tell("auth_failed", f"{text} ({self.auth_failures} times in a row)")
+        why = self.login.why_refused()
+        self._trouble = f"the server refuses the credentials: {text}{why}"
+        self._tell("auth_failed", f"{text} ({self.auth_failures} times in a row){why}")
 
     def _denied(self, action: str, subject: str) -> None:
         self._tell("permission_denied", f"{action} {subject}")
@@ -295,6 +318,8 @@ class Session(NatsPy):
             raise ConnectionClosed()
         if self._status == self.CONNECTED:
             operation += f" ({self.backlog} bytes already wait for a server that does not take them)"
+        elif self._trouble:
+            operation += f" ({self._trouble})"
         raise NotConnected(operation)
 
     # Losing it ------------------------------------------------------------------------------------
@@ -346,6 +371,7 @@ class Session(NatsPy):
                     self._auth_failed(str(error))
                 else:
                     self.auth_failures = 0
+                    self._trouble = str(error) if isinstance(error, ConfigError) else ""
                     self._tell("reconnect_failed", f"{type(error).__name__}: {error}")
         self.stats["reconnects"] += 1
         self._tell("reconnected", str(self._server_info.get("server_name", "")))

@@ -8,6 +8,7 @@ exactly once.
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import ssl
 from collections.abc import Callable
 
@@ -62,6 +63,18 @@ class Wire(asyncio.Protocol):
     @property
     def is_encrypted(self) -> bool:
         return self._transport is not None and self._transport.get_extra_info("ssl_object") is not None
+
+    @property
+    def tls_version(self) -> str:
+        """Such as TLSv1.3; empty when the connection is not encrypted."""
+        secured = self._transport.get_extra_info("ssl_object") if self._transport is not None else None
+        return str(secured.version()) if secured is not None else ""
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the other end is on this machine: by its address, not by its name."""
+        peer = self._transport.get_extra_info("peername") if self._transport is not None else None
+        return isinstance(peer, tuple) and is_loopback(str(peer[0]))
 
     async def line(self) -> bytes:
         """The next line of the handshake, without its end. Raises ServerClosed, OSError, Malformed."""
@@ -200,6 +213,16 @@ class Wire(asyncio.Protocol):
         for drainer in drainers:
             if not drainer.done():
                 drainer.set_result(None)
+
+
+def is_loopback(address: str) -> bool:
+    """Whether an IP address is this machine's own."""
+    try:
+        found = ipaddress.ip_address(address.partition("%")[0])
+    except ValueError:
+        return False
+    mapped = found.ipv4_mapped if isinstance(found, ipaddress.IPv6Address) else None
+    return (mapped or found).is_loopback
 
 
 def _ignore(data: bytes) -> None:
