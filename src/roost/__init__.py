@@ -8,11 +8,14 @@ once.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from ._version import __version__
+
 if TYPE_CHECKING:
     from roost.agent import Agent
     from roost.bus import Bus, connect
     from roost.context import Context
     from roost.contracts import Address, Endpoint, Retry, Signal, StreamEndpoint, Task, Topic, Workflow
+    from roost.discovery import AgentChange, AgentInfo, AgentWatch, HandlerInfo
     from roost.errors import (
         ConfigError,
         ConfigMismatch,
@@ -43,12 +46,14 @@ if TYPE_CHECKING:
         UnsafeToken,
         WrongLoop,
     )
+    from roost.messaging import Answer
     from roost.observe import Event
+    from roost.pictures.of_run import Timeline, timeline
     from roost.runs import Run
-    from roost.server import local_server
+    from roost.server import local_cluster, local_server
+    from roost.settings import TLS, Credentials
     from roost.tasks import Attempt, Cancelled, Chunk, Dead, DeadLetter, Done, Handle, Outcome
-
-__version__ = "0.1.0"
+    from roost.transport import JetStreamStatus, ServerStatus
 
 _HOMES = {
     "roost.agent": "Agent",
@@ -61,10 +66,15 @@ _HOMES = {
         "PermissionDenied Reject RemoteError RequestTimeout RetryLater RoostError ServerUnavailable "
         "StoreFull StreamMissing SubmissionUnknown TaskCancelled TaskDead TooLarge UnsafeToken WrongLoop "
     ),
+    "roost.discovery": "AgentChange AgentInfo AgentWatch HandlerInfo",
+    "roost.messaging": "Answer",
     "roost.observe": "Event",
+    "roost.pictures.of_run": "Timeline timeline",
     "roost.runs": "Run",
-    "roost.server": "local_server",
+    "roost.server": "local_cluster local_server",
+    "roost.settings": "TLS Credentials",
     "roost.tasks": "Attempt Cancelled Chunk Dead DeadLetter Done Handle Outcome",
+    "roost.transport": "JetStreamStatus ServerStatus",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
 
@@ -82,8 +92,13 @@ def __dir__() -> list[str]:
 
 
 __all__ = [
+    "TLS",
     "Address",
     "Agent",
+    "AgentChange",
+    "AgentInfo",
+    "AgentWatch",
+    "Answer",
     "Attempt",
     "Bus",
     "Cancelled",
@@ -94,6 +109,7 @@ __all__ = [
     "ConnectError",
     "ConnectionClosed",
     "Context",
+    "Credentials",
     "Dead",
     "DeadLetter",
     "DeadlineExceeded",
@@ -102,9 +118,11 @@ __all__ = [
     "Endpoint",
     "Event",
     "Handle",
+    "HandlerInfo",
     "HistoryMismatch",
     "InvalidMessage",
     "JetStreamError",
+    "JetStreamStatus",
     "NoResponders",
     "NotConnected",
     "Outcome",
@@ -117,6 +135,7 @@ __all__ = [
     "RetryLater",
     "RoostError",
     "Run",
+    "ServerStatus",
     "ServerUnavailable",
     "Signal",
     "StoreFull",
@@ -126,6 +145,7 @@ __all__ = [
     "Task",
     "TaskCancelled",
     "TaskDead",
+    "Timeline",
     "TooLarge",
     "Topic",
     "UnsafeToken",
@@ -133,5 +153,7 @@ __all__ = [
     "WrongLoop",
     "__version__",
     "connect",
+    "local_cluster",
     "local_server",
+    "timeline",
 ]

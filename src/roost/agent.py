@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-import secrets
-from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Literal, overload
@@ -13,15 +12,19 @@ from typing import Any, Generic, Literal, overload
 from typing_extensions import TypeVar
 
 from roost._text import quoted
+from roost._version import __version__
+from roost.annotations import check_annotations
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, StreamEndpoint, Task, Topic, Workflow
+from roost.contracts import Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
+from roost.discovery import HEARTBEAT_S, Card, check_heartbeat, check_version, instance_name
 from roost.errors import ConfigError
-from roost.instance import Instance
+from roost.instance import Instance, reported
 from roost.messaging.call import Function
+from roost.permissions import Called, Job
 from roost.runs import Run
 from roost.subjects import token
-from roost.tasks import Outcome
+from roost.tasks import Outcome, Ref
 
 I = TypeVar("I")
 O = TypeVar("O")
@@ -57,17 +60,39 @@ class Follower:
 class Agent(Generic[D]):
     """A named set of handlers. `lifespan` opens what they need; its value is each handler's ``ctx.deps``.
 
-    Raises UnsafeToken when the name is not made of letters, digits, ``_`` and ``-``.
+    `version`, a SemVer such as ``1.4.0``, is what `roost agents` shows of it. `calls` are the contracts that its
+    handlers submit, ask, publish or signal: only `roost permissions` and the check of permissions at the start look
+    at them. Raises UnsafeToken when the name is not made of letters, digits, ``_`` and ``-``, ConfigError for
+    another version, and for calls that are no contracts.
     """
 
     @overload
-    def __init__(self: Agent[None], name: str) -> None: ...
-    @overload
-    def __init__(self, name: str, *, lifespan: Callable[[], AbstractAsyncContextManager[D]]) -> None: ...
     def __init__(
-        self, name: str, *, lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None
+        self: Agent[None], name: str, *, version: str = ..., calls: Iterable[Called] = ...
+    ) -> None: ...
+    @overload
+    def __init__(
+        self,
+        name: str,
+        *,
+        lifespan: Callable[[], AbstractAsyncContextManager[D]],
+        version: str = ...,
+        calls: Iterable[Called] = ...,
+    ) -> None: ...
+    def __init__(
+        self,
+        name: str,
+        *,
+        lifespan: Callable[[], AbstractAsyncContextManager[Any]] | None = None,
+        version: str = "0.0.0",
+        calls: Iterable[Called] = (),
     ) -> None:
         self.name = token(name, name="name")
+        self.calls = tuple(calls)
+        for one in self.calls:
+            if not isinstance(one, Task | Workflow | Endpoint | StreamEndpoint | Topic | Signal):
+                raise ConfigError(f"agent {name}: calls = {quoted(one)}: must be contracts")
+        self.version = check_version(version, f"agent {self.name}")
         self.handlers: list[Handler] = []
         self.followers: list[Follower] = []
         self._lifespan: Callable[[], AbstractAsyncContextManager[Any]] = lifespan or nullcontext
@@ -172,6 +197,7 @@ class Agent(Generic[D]):
                 raise ConfigError(f"agent {self.name} handles {contract} already")
             # Its shape is checked here, where the mistake is.
             Function(function, threads=1, yields=isinstance(contract, StreamEndpoint))
+            check_annotations(function, contract)
             self.handlers.append(
                 Handler(
                     contract=contract,
@@ -193,18 +219,34 @@ class Agent(Generic[D]):
     ]:
         """Register a reporter: it gets every outcome of the contract at least once, in the order of the log.
 
-        It resumes where it was, on whichever instance; one call runs at a time over all of them.
-        ``ctx.idempotency_key`` is the same when an outcome comes again. With `of`, only outcomes in the
-        runs of that workflow, or in the one run of that id, are reported. An exception repeats the
-        outcome after a backoff; `Reject` passes it over. Raises ConfigError for what has no outcomes, and
-        when the agent reports the contract already.
+        It begins with the first outcome in the log and resumes where it was, on whichever instance; one call
+        runs at a time over all of them. With `of`, only outcomes in the runs of that workflow (not in those
+        below them) are reported, or in the one run of that id, which `roost runs ls` shows. The place of a
+        reporter of one run is kept for a week after its last instance stopped; later it begins anew. That of
+        the others is kept until their consumer (``report_<agent>_<contract>``) is deleted.
+
+        An exception repeats the same outcome after 0.2 to 30 s, for as long as it takes, and the others wait
+        behind it; `Reject` passes it over, and ``ctx.attempt`` says how often it came. One that does not fit the
+        contract's model is passed over too, with an error in the log (``outcome_unreadable``).
+        ``ctx.idempotency_key`` is the same when an outcome comes again: after 10 s if a process died with it,
+        and those of the last moments if the server crashed. ``ctx.parameters`` has its `run` and `id`.
+
+        Raises ConfigError for what has no outcomes, an `of` that is neither, and when the agent reports the same
+        already.
         """
         if not isinstance(contract, Task | Workflow):
             raise ConfigError(f"only a Task or a Workflow has outcomes to report, not {quoted(contract)}")
-        if any(_same(one.contract, contract) and one.of == of for one in self.followers):
-            raise ConfigError(f"agent {self.name} reports {contract} already")
+        if of is not None and not isinstance(of, Workflow) and (not isinstance(of, str) or "/" in of):
+            raise ConfigError(
+                f"of = {quoted(of)}: must be a Workflow, or the id of a run, which `roost runs ls` shows"
+            )
+        if isinstance(of, str):
+            Ref.parse(of, contract.name)
+        what = reported(self.name, contract, of)
 
         def register(function: Any) -> Any:
+            if any(reported(self.name, one.contract, one.of) == what for one in self.followers):
+                raise ConfigError(f"agent {self.name} reports {contract} already")
             Function(function, threads=1)
             self.followers.append(Follower(contract=contract, function=function, of=of))
             return function
@@ -212,14 +254,27 @@ class Agent(Generic[D]):
         return register
 
     @asynccontextmanager
-    async def serve(self, bus: Bus, *, grace_s: float) -> AsyncIterator[Instance]:
+    async def serve(
+        self, bus: Bus, *, grace_s: float, heartbeat_s: float | None = None
+    ) -> AsyncIterator[Instance]:
         """One instance of this agent on a bus, for the length of the block. `Bus.serving` calls this."""
         if not self.handlers and not self.followers:
             raise ConfigError(f"agent {self.name} has no handlers; register one with @agent.handles(...)")
         for handler in self.handlers:
             handler.contract.prepare()
-        name = os.environ.get("ROOST_INSTANCE") or f"{self.name}-{secrets.token_hex(2)}"
+        for follower in self.followers:
+            follower.contract.prepare()
+        card = Card(
+            agent=self.name,
+            instance=self._instance_name(bus),
+            namespace=bus.namespace,
+            version=self.version,
+            roost=__version__,
+            heartbeat_s=_heartbeat_s() if heartbeat_s is None else check_heartbeat(heartbeat_s),
+        )
         async with AsyncExitStack() as stack:
+            bus.instances.add(card.instance)
+            stack.callback(bus.instances.discard, card.instance)
             try:
                 deps = await stack.enter_async_context(self._lifespan())
             except Exception as error:
@@ -227,8 +282,10 @@ class Agent(Generic[D]):
                     f"The lifespan of agent {self.name!r} raised this before its first yield; nothing is served."
                 )
                 raise
-            instance = Instance(bus, self.name, token(name, name="ROOST_INSTANCE"), deps)
+            instance = Instance(bus, card, deps)
             try:
+                await instance.check(self.job)
+                instance.presence.start()
                 for handler in self.handlers:
                     await instance.add(
                         handler.contract,
@@ -244,8 +301,35 @@ class Agent(Generic[D]):
             finally:
                 await instance.stop(grace_s)
 
+    @property
+    def job(self) -> Job:
+        """What it does, as far as permissions are concerned."""
+        return Job(
+            agent=self.name,
+            handles=tuple(one.contract for one in self.handlers),
+            reports=tuple(reported(self.name, one.contract, one.of) for one in self.followers),
+            calls=self.calls,
+        )
+
+    def _instance_name(self, bus: Bus) -> str:
+        """As whoever started this process chose (ROOST_INSTANCE), or made here; no two on one bus are equal."""
+        given = os.environ.get("ROOST_INSTANCE")
+        if not given:
+            return instance_name(self.name)
+        name = token(given, name="ROOST_INSTANCE")
+        return instance_name(name) if name in bus.instances else name
+
     def __repr__(self) -> str:
         return f"Agent({self.name!r}, {len(self.handlers)} handlers)"
+
+
+def _heartbeat_s() -> float:
+    """Seconds between heartbeats as the environment says (ROOST_HEARTBEAT_S), else five."""
+    text = os.environ.get("ROOST_HEARTBEAT_S", "")
+    try:
+        return check_heartbeat(float(text)) if text else HEARTBEAT_S
+    except ValueError as error:
+        raise ConfigError(f"ROOST_HEARTBEAT_S = {quoted(text)}: {error}") from error
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
@@ -11,10 +10,12 @@ from typing import Any, Protocol, TypeVar
 
 from roost import messaging
 from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
+from roost.discovery import TIMEOUT_S, AgentInfo, AgentWatch, Capability, find_agents
 from roost.errors import ConfigError, Conflict, InvalidMessage
-from roost.observe import Event, Journal, Trace
+from roost.messaging import Answer, Answers
+from roost.observe import Event, Journal, Trace, open_recorded
 from roost.runs import cancel, send_signal
-from roost.settings import Settings, resolve
+from roost.settings import TLS, Credentials, Settings, resolve
 from roost.subjects import key_token
 from roost.tasks import (
     DeadLetter,
@@ -27,11 +28,12 @@ from roost.tasks import (
     end_codec,
     find_dead,
     list_dead,
+    marks_of,
     new_id,
     note_replay,
     replay_ref,
 )
-from roost.transport import Link, open_link
+from roost.transport import Link, ServerStatus, read_status
 
 I = TypeVar("I")
 O = TypeVar("O")
@@ -53,13 +55,15 @@ S = TypeVar("S", bound=Served, covariant=True)
 class Servable(Protocol[S]):
     """Something that can be served on a bus: an `Agent`."""
 
-    def serve(self, bus: Bus, *, grace_s: float) -> AbstractAsyncContextManager[S]: ...
+    def serve(
+        self, bus: Bus, *, grace_s: float, heartbeat_s: float | None = None
+    ) -> AbstractAsyncContextManager[S]: ...
 
 
 class Bus:
     """Made by `connect`. Safe to use from any number of coroutines of the loop that opened it.
 
-    `counters` counts what happened: ``handled:<contract>``, ``message_refused``, ``dropped``,
+    `counters` counts what happened: ``handled:<kind>:<name>``, ``message_refused``, ``dropped``,
     ``task_retried``, ``task_dead``, ``connection_lost`` and so on; `watch` tells of events as they happen.
     """
 
@@ -68,6 +72,7 @@ class Bus:
         self.settings = settings
         self.journal = journal
         self.clock = asyncio.get_running_loop().time
+        self.instances: set[str] = set()  # names of those that this bus serves
         self.log = Log(link, settings.namespace, journal)
         self._submitter = Submitter(self.log)
         self._waiter = Waiter(self.log)
@@ -82,8 +87,21 @@ class Bus:
         return self.journal.counters
 
     def watch(self, watcher: Callable[[Event], None]) -> Callable[[], None]:
-        """Call `watcher` for each event until what this returns is called. It must not block."""
+        """Call `watcher` for each event until what this returns is called. It must not block.
+
+        Of the connection tell: ``connected`` and ``closed`` (the first and the last; `connect` has a `watch` for
+        those), ``connection_lost``, ``reconnect_failed``, ``reconnected``, ``lame_duck`` (the server is about to
+        stop), ``auth_failed`` (it refuses the credentials, or they have expired), ``permission_denied`` (one
+        subject), ``server_error``, ``slow_consumer``, ``close_unflushed``.
+        """
         return self.journal.watch(watcher)
+
+    async def status(self, *, timeout_s: float = 5.0) -> ServerStatus:
+        """Which server this is, its version, JetStream and its limits, the round trip; `print` it for a card.
+
+        Raises NotConnected, Disconnected, TimeoutError.
+        """
+        return await read_status(self.link, self.settings, timeout_s=timeout_s)
 
     # Messages -----------------------------------------------------------------------------------
 
@@ -102,35 +120,92 @@ class Bus:
             self.journal.record("message_refused", subject=error.subject, reason=str(error))
             raise
 
-    async def request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0) -> O:
-        """Ask whichever agent serves the endpoint, and return its answer.
+    async def request(
+        self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0, instance: str | None = None
+    ) -> O:
+        """Ask whichever agent serves the endpoint, or one `instance`, and return its answer.
 
         Raises NoResponders at once when nobody serves it; RequestTimeout when the answer is late;
         RemoteError with the code and message of a handler that failed (Overloaded: at its limit,
         nothing was run); InvalidMessage; NotConnected (nothing was sent); Disconnected (lost in flight).
         """
-        return await self._request(endpoint, value, timeout_s=timeout_s, trace=Trace.new())
+        return await self._request(endpoint, value, timeout_s=timeout_s, trace=Trace.new(), instance=instance)
 
-    async def _request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float, trace: Trace) -> O:
+    async def _request(
+        self,
+        endpoint: Endpoint[I, O],
+        value: I,
+        *,
+        timeout_s: float,
+        trace: Trace,
+        instance: str | None = None,
+    ) -> O:
         try:
             answer: O = await messaging.ask(
-                self.link, self.settings.namespace, endpoint, value, trace, timeout_s=timeout_s
+                self.link,
+                self.settings.namespace,
+                endpoint,
+                value,
+                trace,
+                timeout_s=timeout_s,
+                instance=instance,
             )
         except InvalidMessage as error:
             self.journal.record("message_refused", subject=error.subject, reason=str(error))
             raise
         return answer
 
+    def ask_all(
+        self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0, quiet_s: float = 0.5
+    ) -> AsyncIterator[Answer[O]]:
+        """Ask every instance that serves the endpoint: ``async for answer in bus.ask_all(...)``.
+
+        Ends when no answer has come for `quiet_s` seconds, or after `timeout_s`. An answer says which instance
+        gave it (``by``); its ``value`` raises what the instance answered instead, an error of one harms no other.
+        Raises NoResponders at once when nobody serves it, InvalidMessage, NotConnected, Disconnected.
+        """
+        return self._ask_all(endpoint, value, timeout_s=timeout_s, quiet_s=quiet_s, trace=Trace.new())
+
+    def _ask_all(
+        self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float, quiet_s: float, trace: Trace
+    ) -> AsyncIterator[Answer[O]]:
+        return messaging.ask_all(
+            self.link.client,
+            self.journal,
+            self.settings.namespace,
+            endpoint,
+            value,
+            trace,
+            timeout_s=timeout_s,
+            quiet_s=quiet_s,
+        )
+
     def stream(
-        self, endpoint: StreamEndpoint[I, C], value: I, *, idle_timeout_s: float = 30.0
+        self,
+        endpoint: StreamEndpoint[I, C],
+        value: I,
+        *,
+        idle_timeout_s: float = 30.0,
+        answers: Answers | None = None,
+        instance: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
         """Ask for a streamed answer: ``async with bus.stream(...) as chunks: async for chunk in chunks``.
 
-        Leaving the block cancels the responder. The iterator ends with the answer; it raises NoResponders
-        when nobody serves the endpoint, RequestTimeout when no chunk comes for `idle_timeout_s` seconds,
+        Leaving the block cancels the responder. `answers` are functions for what the responder may ask back
+        (`Context.ask`), by the contract of the question; `instance` asks that one and no other.
+
+        It ends with the answer, and raises NoResponders, RequestTimeout (no chunk for `idle_timeout_s` seconds),
         RemoteError when the handler failed in mid-stream, InvalidMessage, Disconnected.
         """
-        return self._stream(endpoint, value, idle_timeout_s=idle_timeout_s, timeout_s=None, trace=Trace.new())
+        return self._stream(
+            endpoint,
+            value,
+            idle_timeout_s=idle_timeout_s,
+            timeout_s=None,
+            trace=Trace.new(),
+            answers=answers,
+            instance=instance,
+        )
 
     def _stream(
         self,
@@ -140,15 +215,20 @@ class Bus:
         idle_timeout_s: float,
         timeout_s: float | None,
         trace: Trace,
+        answers: Answers | None = None,
+        instance: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
         return messaging.open_stream(
             self.link,
             self.settings.namespace,
+            self.journal,
             endpoint,
             value,
             trace,
             idle_timeout_s=idle_timeout_s,
             timeout_s=timeout_s,
+            answers=answers,
+            instance=instance,
         )
 
     # Tasks --------------------------------------------------------------------------------------
@@ -188,7 +268,9 @@ class Bus:
         ref = _ref(task, key)
         data = task.input_codec.encode(value, subject=self.log.subjects.task(ref))
         covered = self._waiter.covers(task.name)
-        stored = await self._submitter.submit(Item(ref, data, trace.header), timeout_s=timeout_s)
+        stored = await self._submitter.submit(
+            Item(ref, data, trace.header, marks_of(task, value)), timeout_s=timeout_s
+        )
         created = stored.seq > 0
         return self._handle(task, ref, key, created=created, fresh=created and covered)
 
@@ -227,9 +309,14 @@ class Bus:
             ref = _ref(task, key)
             subject = self.log.subjects.task(ref)
             data = task.input_codec.encode(value, subject=subject)
-            twin = items.setdefault(ref, Item(ref, data, trace.header))
+            twin = items.setdefault(ref, Item(ref, data, trace.header, marks_of(task, value)))
             if twin.data != data:
-                raise Conflict(key=key or ref.id, subject=subject)
+                raise Conflict(
+                    key=key or ref.id,
+                    subject=subject,
+                    text=f"key {key!r} stands for two different values in one call; nothing was stored. Give each "
+                    "value a key of its own.",
+                )
             refs.append(ref)
         stored = await self._submitter.submit_many(list(items.values()), timeout_s=timeout_s)
         created = {one.ref: one.seq > 0 for one in stored}
@@ -292,15 +379,21 @@ class Bus:
         target = replay_ref(letter if isinstance(letter, DeadLetter) else current)
         subject = self.log.subjects.task(target)
         data = current.input if value is None else task.input_codec.encode(value, subject=subject)
-        stored = await self._submitter.submit(Item(target, data, Trace.new().header), timeout_s=timeout_s)
+        marks = current.marks if value is None else marks_of(task, value)
+        item = Item(target, data, Trace.new().header, marks)
+        stored = await self._submitter.submit(item, timeout_s=timeout_s)
         await note_replay(self.log, current, target)
         return self._handle(task, target, None, created=stored.seq > 0)
 
     # Agents -------------------------------------------------------------------------------------
 
     @asynccontextmanager
-    async def serving(self, *agents: Servable[S], grace_s: float = GRACE_S) -> AsyncIterator[list[S]]:
+    async def serving(
+        self, *agents: Servable[S], grace_s: float = GRACE_S, heartbeat_s: float | None = None
+    ) -> AsyncIterator[list[S]]:
         """Serve agents in this process for the length of the block; yields their instances.
+
+        They say how they are every `heartbeat_s` seconds (``ROOST_HEARTBEAT_S``, then 5).
 
         At the end all of them stop at once: they take no new work, running handlers have `grace_s` seconds to
         finish, and what is not finished is handed back. Then their lifespans end, the last one's first. Raises
@@ -308,12 +401,35 @@ class Bus:
         """
         async with AsyncExitStack() as stack:
             instances = [
-                await stack.enter_async_context(agent.serve(self, grace_s=grace_s)) for agent in agents
+                await stack.enter_async_context(agent.serve(self, grace_s=grace_s, heartbeat_s=heartbeat_s))
+                for agent in agents
             ]
             try:
                 yield instances
             finally:
                 await asyncio.gather(*(one.stop(grace_s) for one in instances))
+
+    async def agents(
+        self, *, agent: str | None = None, capability: Capability | None = None, timeout_s: float = TIMEOUT_S
+    ) -> list[AgentInfo]:
+        """Who is there now, by name of the instance: of one `agent`, or able to do `capability` (a contract, or
+        the name of one).
+
+        Answers are waited for until no more come, `timeout_s` seconds at most. Who is frozen or blocks its event
+        loop is not among them (`watch_agents` shows it as silent). Raises NotConnected, Disconnected,
+        PermissionDenied, ConfigError.
+        """
+        client = self.link.client
+        return await find_agents(client, self.namespace, self.journal, agent, capability, timeout_s)
+
+    def watch_agents(self, *, agent: str | None = None, capability: Capability | None = None) -> AgentWatch:
+        """Follow who is there: ``async with bus.watch_agents() as watch: async for change in watch: ...``.
+
+        ``change.kind`` is joined, changed (state, load), silent, left or gone, ``watch.agents`` who is there.
+        The first changes are those that are there already. Who is killed is gone, who is frozen is silent,
+        within two of its heartbeats. Entering raises NotConnected, Disconnected, PermissionDenied.
+        """
+        return AgentWatch(self.link, self.namespace, self.journal, agent=agent, capability=capability)
 
     async def close(self) -> None:
         """Fail what still waits; called by `connect` at the end of its block."""
@@ -336,24 +452,47 @@ def _ref(task: Task[Any, Any] | Workflow[Any, Any], key: str | None) -> Ref:
 
 @asynccontextmanager
 async def connect(
-    url: str | None = None, *, namespace: str | None = None, name: str | None = None
+    url: str | None = None,
+    *,
+    namespace: str | None = None,
+    name: str | None = None,
+    context: str | None = None,
+    credentials: Credentials | Callable[[], Credentials] | None = None,
+    tls: TLS | None = None,
+    inbox_prefix: str | None = None,
+    insecure: bool | None = None,
+    connect_timeout_s: float = 5.0,
+    watch: Callable[[Event], None] | None = None,
 ) -> AsyncIterator[Bus]:
     """Connect to a NATS server: ``async with roost.connect() as bus``.
 
-    `url` may name several servers, separated by commas; without it ``NATS_URL`` is used, then
-    nats://127.0.0.1:4222. `namespace` (``ROOST_NAMESPACE``, then "roost") keeps the tasks and endpoints of
-    several systems on one server apart. Raises ConnectError within about five seconds.
+    `url` may name several servers, separated by commas. Without it the first of these decides: `context` (a context
+    of the `nats` tool), ``NATS_URL``, ``NATS_CONTEXT``, the context that is selected, nats://127.0.0.1:4222.
+    `credentials` and `tls` default to what comes with that place (see `roost.settings.resolve`); they are read again
+    for each connection, so replace a file and the next reconnect uses it.
+
+    A server that is not on this machine must offer TLS and be given credentials or a certificate, unless `insecure`
+    (``ROOST_INSECURE=1``) says that neither matters. `inbox_prefix` (``ROOST_INBOX_PREFIX``), such as ``_INBOX_ann``,
+    keeps others from reading the answers. `namespace` (``ROOST_NAMESPACE``, then "roost") keeps the tasks and
+    endpoints of several systems on one server apart. `watch` is `Bus.watch` from before the first connection on.
+
+    Raises ConnectError within `connect_timeout_s` seconds, ConfigError.
     """
-    settings = resolve(url, namespace=namespace, name=name)
+    settings = resolve(
+        url,
+        namespace=namespace,
+        name=name,
+        context=context,
+        credentials=credentials,
+        tls=tls,
+        inbox_prefix=inbox_prefix,
+        insecure=insecure,
+        connect_timeout_s=connect_timeout_s,
+    )
     journal = Journal()
-
-    def observe(kind: str, detail: str) -> None:
-        # What went wrong in one try to connect is said by the error, or by the event, that follows it.
-        journal.record(
-            kind, reason=detail, level=logging.DEBUG if kind == "client_error" else logging.WARNING
-        )
-
-    async with open_link(settings, observe) as link:
+    if watch is not None:
+        journal.watch(watch)
+    async with open_recorded(settings, journal) as link:
         bus = Bus(link, settings, journal)
         try:
             yield bus

@@ -5,44 +5,53 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
+from time import perf_counter_ns
 from typing import Any
 
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, StreamEndpoint, Task, Topic, Workflow
+from roost.contracts import Endpoint, StreamEndpoint, Topic, Workflow
+from roost.discovery import Card, Load, Part, Presence, Tally, schemas_of
 from roost.errors import PermissionDenied, RoostError
 from roost.messaging import EndpointServer, StreamServer, TopicReader
 from roost.messaging.call import Function
-from roost.messaging.endpoints import trace_of
+from roost.messaging.endpoints import GROUP, trace_of
 from roost.observe import Trace
+from roost.permissions import Job, check_rights, serving
 from roost.runs import Coordinator, Run
-from roost.subjects import key_token
 from roost.tasks import Delivery, Ref, Reporter, Worker, end_codec
+from roost.tasks.provision import Reported
 from roost.transport import Message
 
 FLUSH_S = 1.0
 
 
-def report_suffix(of: Workflow[Any, Any] | str | None) -> str:
-    """What the consumer of an agent's reports is called after: everything, one workflow, or one run."""
-    if of is None:
-        return ""
-    return f"run_{key_token(of)}" if isinstance(of, str) else f"of_{of.name}"
+def reported(agent: str, contract: Any, of: Workflow[Any, Any] | str | None) -> Reported:
+    """What ``agent.reports(contract, of=of)`` follows."""
+    if isinstance(of, Workflow):
+        return Reported(agent=agent, name=contract.name, workflow=of.name)
+    return Reported(agent=agent, name=contract.name, run=of or "")
 
 
 class Instance:
-    """`name` is what timelines and dead letters call it; `handled` counts finished calls per contract."""
+    """`name` is what timelines and dead letters call it, and whom a request to one instance is for."""
 
-    def __init__(self, bus: Bus, agent: str, name: str, deps: Any) -> None:
+    def __init__(self, bus: Bus, card: Card, deps: Any) -> None:
         self.bus = bus
-        self.agent = agent
-        self.name = name
-        self.handled: Counter[str] = Counter()
+        self.agent = card.agent
+        self.name = card.instance
+        self.presence = Presence(bus.link.client, bus.journal, card)
+        self._tallies: dict[str, Tally] = {}
         self._deps = deps
         self._functions: list[Function] = []
         self._services: list[TopicReader | EndpointServer] = []
         self._workers: list[Worker | Reporter] = []
         self._stopped = False
+
+    @property
+    def handled(self) -> Counter[str]:
+        """Calls that ended well, by kind and name: ``handled["task:digest"]``; outcomes reported are `report`."""
+        return Counter({key: tally.handled for key, tally in self._tallies.items()})
 
     async def add(
         self,
@@ -57,75 +66,86 @@ class Instance:
         call = Function(function, threads=concurrency, yields=isinstance(contract, StreamEndpoint))
         self._functions.append(call)
         client, journal = self.bus.link.client, self.bus.journal
+        tally = self._tally(contract.kind, contract.name)
         if isinstance(contract, Topic):
+            group = f"{self.bus.namespace}.{self.agent}" if shared else ""
             reader = TopicReader(
                 client,
                 contract,
                 journal,
-                self._on_topic(contract, call),
-                group=f"{self.bus.namespace}.{self.agent}" if shared else "",
+                self._on_topic(tally, call),
+                group=group,
                 concurrency=concurrency,
                 backlog=backlog,
             )
             self._services.append(reader)
             reader.start()
+            self._serves(contract, contract.template.wildcard, group, concurrency, lambda: reader.load)
         elif isinstance(contract, Endpoint):
             server = EndpointServer(
                 client,
                 self.bus.namespace,
                 contract,
                 journal,
-                self._on_request(contract, call),
+                self._on_request(tally, call),
                 concurrency=concurrency,
                 backlog=backlog,
+                instance=self.name,
             )
             self._services.append(server)
+            server.tally = tally
             server.start()
+            self._serves(contract, server.subject, GROUP, concurrency, lambda: server.load)
         elif isinstance(contract, StreamEndpoint):
             streams = StreamServer(
                 client,
                 self.bus.namespace,
                 contract,
                 journal,
-                self._on_stream(contract, call),
+                self._on_stream(tally, call),
                 concurrency=concurrency,
                 backlog=backlog,
+                instance=self.name,
             )
             self._services.append(streams)
+            streams.tally = tally
             streams.start()
+            self._serves(contract, streams.subject, GROUP, concurrency, lambda: streams.load)
         elif isinstance(contract, Workflow):
             coordinator = Coordinator(
                 self.bus.log,
                 contract,
-                self._on_workflow(contract, call),
+                self._on_workflow(tally, call),
                 concurrency=concurrency,
                 instance=self.name,
                 deps=self._deps,
             )
             self._workers.append(coordinator)
             await coordinator.start()
+            source = self.bus.log.subjects.tasks_of(contract.name)
+            self._serves(contract, source, "", concurrency, lambda: Load(coordinator.running))
         else:
             worker = Worker(
                 self.bus.log,
                 contract,
-                self._on_task(contract, call),
+                self._on_task(tally, call),
                 concurrency=concurrency,
                 instance=self.name,
             )
             self._workers.append(worker)
             await worker.start()
+            source = self.bus.log.subjects.tasks_of(contract.name)
+            self._serves(contract, source, "", concurrency, lambda: Load(worker.running))
 
     async def follow(self, contract: Any, function: Callable[..., Any], of: Any) -> None:
         """Begin to report the outcomes of one contract, in all runs or in those of `of`."""
         call = Function(function, threads=1)
         self._functions.append(call)
 
-        def wants(run: str) -> bool:
-            if of is None:
-                return True
-            return run == of if isinstance(of, str) else run.startswith(f"{of.name}:")
+        what = reported(self.agent, contract, of)
+        tally = self._tally("report", contract.name)
 
-        async def report(outcome: Any, ref: Ref, message: Message) -> None:
+        async def report(outcome: Any, ref: Ref, message: Message, delivered: int) -> None:
             def context() -> Context[Any]:
                 return Context(
                     self.bus,
@@ -133,28 +153,71 @@ class Instance:
                     subject=message.subject,
                     instance=self.name,
                     trace=trace_of(message),
-                    idempotency_key=str(ref),
+                    attempt=delivered,
+                    idempotency_key=f"{what.durable}/{ref}",
+                    parameters={"run": ref.run, "id": ref.id},
                 )
 
-            await call(outcome, context)
-            self.handled[contract.name] += 1
+            began_ns = perf_counter_ns()
+            try:
+                await call(outcome, context)
+            except Exception as error:
+                tally.failed(began_ns, error)
+                raise
+            tally.done(began_ns)
 
         codec = end_codec(contract.output, contract.limits)
-        reporter = Reporter(
-            self.bus.log, self.agent, contract.name, codec, report, suffix=report_suffix(of), wants=wants
-        )
+        reporter = Reporter(self.bus.log, what, codec, report)
         self._workers.append(reporter)
         await reporter.start()
+        source = self.bus.log.subjects.ends_of(contract.name)
+        self._serves(contract, source, "", 1, lambda: Load(reporter.running), kind="report")
+
+    def _tally(self, kind: str, name: str) -> Tally:
+        return self._tallies.setdefault(f"{kind}:{name}", Tally())
+
+    def _serves(
+        self,
+        contract: Any,
+        subject: str,
+        group: str,
+        limit: int,
+        load: Callable[[], Load],
+        *,
+        kind: str | None = None,
+    ) -> None:
+        """Tell those who ask that this is served here."""
+        kind = kind or contract.kind
+        self.presence.parts.append(
+            Part(
+                kind=kind,
+                name=contract.name,
+                subject=subject,
+                group=group,
+                limit=limit,
+                schemas=schemas_of(contract),
+                tally=self._tally(kind, contract.name),
+                load=load,
+            )
+        )
+
+    async def check(self, job: Job) -> None:
+        """Raises PermissionDenied, which lists everything that this user needs for its job and may not do."""
+        inbox = self.bus.settings.inbox_prefix
+        needed = serving(job, self.bus.namespace, inbox, instance=self.name)
+        await check_rights(self.bus.link, needed, self.bus.journal)
 
     async def ready(self) -> None:
-        """Wait until the server knows all subscriptions. Raises PermissionDenied for one that it refuses."""
+        """Wait until the server knows all subscriptions. Raises PermissionDenied for those that it refuses."""
         await self.bus.link.client.flush()
-        for service in self._services:
-            if service.denied:
-                raise PermissionDenied(service.denied, "subscribe")
+        denied = [(one.denied, "subscribe") for one in self._services if one.denied]
+        denied += [self.presence.denied] if self.presence.denied[0] else []
+        if denied:
+            raise PermissionDenied(*denied[0], others=denied[1:])
+        self.presence.become("ready")
 
     def _on_topic(
-        self, topic: Topic[Any], call: Function
+        self, tally: Tally, call: Function
     ) -> Callable[[Any, Message, dict[str, str]], Awaitable[None]]:
         async def handle(value: Any, message: Message, parameters: dict[str, str]) -> None:
             def context() -> Context[Any]:
@@ -167,14 +230,17 @@ class Instance:
                     parameters=parameters,
                 )
 
-            await call(value, context)
-            self.handled[topic.subject] += 1
+            began_ns = perf_counter_ns()
+            try:
+                await call(value, context)
+            except Exception as error:
+                tally.failed(began_ns, error)
+                raise
+            tally.done(began_ns)
 
         return handle
 
-    def _on_request(
-        self, endpoint: Endpoint[Any, Any], call: Function
-    ) -> Callable[[Any, Message, float], Awaitable[Any]]:
+    def _on_request(self, tally: Tally, call: Function) -> Callable[[Any, Message, float], Awaitable[Any]]:
         async def handle(value: Any, message: Message, deadline: float) -> Any:
             def context() -> Context[Any]:
                 return Context(
@@ -186,15 +252,18 @@ class Instance:
                     deadline=deadline,
                 )
 
-            answer = await call(value, context)
-            self.handled[endpoint.name] += 1
+            began_ns = perf_counter_ns()
+            try:
+                answer = await call(value, context)
+            except BaseException:
+                tally.spent(began_ns)  # the error is counted with its answer
+                raise
+            tally.done(began_ns)
             return answer
 
         return handle
 
-    def _on_stream(
-        self, endpoint: StreamEndpoint[Any, Any], call: Function
-    ) -> Callable[[Any, Message, float], AsyncIterator[Any]]:
+    def _on_stream(self, tally: Tally, call: Function) -> Callable[[Any, Message, float], AsyncIterator[Any]]:
         async def generate(value: Any, message: Message, deadline: float) -> AsyncIterator[Any]:
             def context() -> Context[Any]:
                 return Context(
@@ -204,17 +273,23 @@ class Instance:
                     instance=self.name,
                     trace=trace_of(message),
                     deadline=deadline,
+                    caller=message.reply,
                 )
 
-            async for chunk in (
-                call.function(value, context()) if call.takes_context else call.function(value)
-            ):
-                yield chunk
-            self.handled[endpoint.name] += 1
+            began_ns = perf_counter_ns()
+            try:
+                async for chunk in (
+                    call.function(value, context()) if call.takes_context else call.function(value)
+                ):
+                    yield chunk
+            except BaseException:
+                tally.spent(began_ns)
+                raise
+            tally.done(began_ns)
 
         return generate
 
-    def _on_task(self, task: Task[Any, Any], call: Function) -> Callable[[Any, Delivery], Awaitable[Any]]:
+    def _on_task(self, tally: Tally, call: Function) -> Callable[[Any, Delivery], Awaitable[Any]]:
         async def handle(value: Any, delivery: Delivery) -> Any:
             def context() -> Context[Any]:
                 return Context(
@@ -226,21 +301,35 @@ class Instance:
                     attempt=delivery.attempt,
                     idempotency_key=str(delivery.ref),
                     ref=delivery.ref,
+                    token=delivery.token,
                     deadline=delivery.deadline,
                 )
 
-            result = await call(value, context)
-            self.handled[task.name] += 1
+            began_ns = perf_counter_ns()
+            try:
+                result = await call(value, context)
+            except asyncio.CancelledError:
+                if delivery.expired:
+                    tally.refused("it took longer than it may")
+                tally.spent(began_ns)
+                raise
+            except Exception as error:
+                tally.failed(began_ns, error)
+                raise
+            tally.done(began_ns)
             return result
 
         return handle
 
-    def _on_workflow(
-        self, workflow: Workflow[Any, Any], call: Function
-    ) -> Callable[[Any, Run[Any]], Awaitable[Any]]:
+    def _on_workflow(self, tally: Tally, call: Function) -> Callable[[Any, Run[Any]], Awaitable[Any]]:
         async def execute(value: Any, run: Run[Any]) -> Any:
-            result = await call(value, lambda: run)
-            self.handled[workflow.name] += 1
+            began_ns = perf_counter_ns()
+            try:
+                result = await call(value, lambda: run)
+            except Exception as error:
+                tally.failed(began_ns, error)
+                raise
+            tally.done(began_ns)
             return result
 
         return execute
@@ -274,6 +363,7 @@ class Instance:
             service.quiesce()
         for worker in self._workers:
             worker.quiesce()
+        self.presence.become("draining")
         await self._flush()  # what was on its way when interest ended has arrived after this
         left_s = max(0.0, until - asyncio.get_running_loop().time())
         ends = [service.stop(left_s) for service in self._services]
@@ -281,6 +371,7 @@ class Instance:
         failures = [one for one in await asyncio.gather(*ends, return_exceptions=True) if one is not None]
         for call in self._functions:
             call.close()
+        self.presence.leave()
         await self._flush()
         if failures:
             raise failures[0]

@@ -1,0 +1,179 @@
+"""`roost agents`: who is there, how much each has to do, and whether it still answers."""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+import time
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+import typer
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from roost.bus import connect
+from roost.cli.options import AsJson, Namespace, Url
+from roost.cli.running import command, usage, wait_for
+from roost.cli.terminal import console, print_json, print_table, stamp, table
+from roost.discovery import AgentChange, AgentInfo, HandlerInfo
+from roost.subjects import token
+
+COLUMNS = ("INSTANCE", "STATE", "RUNNING", "WAITING", "DONE", "ERRORS", "VERSION", "UP", "HOST", "SERVES")
+STYLES = ("bold", "", "", "", "", "", "", "dim", "dim", "")
+STATE_STYLES = {"ready": "green", "busy": "yellow", "draining": "yellow", "silent": "red", "gone": "red"}
+TIMEOUT_S = 1.0
+SHOWN_S = 60.0
+"""For how long `--watch` shows who has left, or is gone."""
+KINDS = {"stream_endpoint": "stream", "report": "outcomes"}
+
+
+@command
+def agents(
+    agent: Annotated[
+        str | None, typer.Argument(metavar="AGENT", help="Only instances of this agent.")
+    ] = None,
+    handles: Annotated[
+        str | None,
+        typer.Option("--handles", metavar="CONTRACT", help="Only instances that serve this contract."),
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Go on until Ctrl-C.")] = False,
+    timeout: Annotated[
+        float, typer.Option(metavar="SECONDS", min=0.05, max=60, help="How long to wait for answers at most.")
+    ] = TIMEOUT_S,
+    url: Url = None,
+    namespace: Namespace = None,
+    json: AsJson = False,
+) -> None:
+    """Show the running instances of agents.
+
+    Who is frozen or blocked does not answer and is not listed; with --watch, one that was seen before is then shown
+    as silent, and a killed one as gone. With --watch and --json, each change is a line of JSON.
+
+    \b
+    Example:
+      roost agents --handles digest
+    """
+    if agent is not None:
+        with usage():
+            token(agent, name="AGENT")
+    if watch:
+        wait_for(_follow(agent, handles, url, namespace, json=json))
+        return
+    found = wait_for(_ask(agent, handles, timeout, url, namespace))
+    if json:
+        print_json([agent_json(one) for one in found])
+    elif found:
+        if sys.stdout.isatty():
+            console().print(_table(found))
+        else:
+            print_table(COLUMNS, [_row(one) for one in found])
+    else:
+        sys.stderr.write("no agent answers" + (f" that serves {handles}" if handles else "") + "\n")
+
+
+async def _ask(
+    agent: str | None, handles: str | None, timeout_s: float, url: str | None, namespace: str | None
+) -> list[AgentInfo]:
+    async with connect(url, namespace=namespace, name="roost-cli") as bus:
+        return await bus.agents(agent=agent, capability=handles, timeout_s=timeout_s)
+
+
+async def _follow(
+    agent: str | None, handles: str | None, url: str | None, namespace: str | None, *, json: bool
+) -> None:
+    async with connect(url, namespace=namespace, name="roost-cli") as bus:
+        async with bus.watch_agents(agent=agent, capability=handles) as watch:
+            if json or not sys.stdout.isatty():
+                async for change in watch:
+                    _print_change(change, json=json)
+                return
+            shown: dict[str, AgentInfo] = {one.instance: one for one in watch.agents}
+            with Live(_table(watch.agents), console=console(), auto_refresh=False) as live:
+                async for change in watch:
+                    shown[change.agent.instance] = change.agent  # also who left: it was on the screen
+                    live.update(_table(_recent(shown)), refresh=True)
+
+
+def _print_change(change: AgentChange, *, json: bool) -> None:
+    if json:
+        line = json_module.dumps({"change": change.kind, **agent_json(change.agent, schemas=False)})
+        sys.stdout.write(line + "\n")
+        sys.stdout.flush()
+    else:
+        print_table((time.strftime("%H:%M:%S"), change.kind, *_row(change.agent)), ())
+
+
+def _recent(shown: dict[str, AgentInfo]) -> list[AgentInfo]:
+    """By name, without those that went more than a minute ago."""
+    now = time.time()
+    for one in list(shown.values()):
+        if one.state in ("left", "gone") and now - one.heard_s > SHOWN_S:
+            del shown[one.instance]
+    return [one for _, one in sorted(shown.items())]
+
+
+def _table(found: Iterable[AgentInfo]) -> Table:
+    rows: list[list[str | Text]] = []
+    for one in found:
+        instance, state, *others = _row(one)
+        rows.append([instance, Text(state, STATE_STYLES.get(state, "")), *others])
+    return table(COLUMNS, rows, styles=STYLES)
+
+
+def _row(one: AgentInfo) -> tuple[str, ...]:
+    return (
+        one.instance,
+        one.state,
+        f"{one.running}/{one.limit}",
+        str(one.waiting or ""),
+        str(sum(handler.handled for handler in one.handlers) or ""),
+        str(sum(handler.errors for handler in one.handlers) or ""),
+        one.version,
+        _up(time.time() - one.started_s),
+        one.host,
+        ", ".join(map(_served, one.handlers)),
+    )
+
+
+def _served(handler: HandlerInfo) -> str:
+    return f"{handler.name} ({KINDS.get(handler.kind, handler.kind)})"
+
+
+def _up(seconds: float) -> str:
+    """A duration in its largest unit; clocks of two machines may differ, so less than nothing is nothing."""
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{int(seconds // size)} {unit}"
+    return f"{max(0, int(seconds))} s"
+
+
+def agent_json(one: AgentInfo, *, schemas: bool = True) -> dict[str, Any]:
+    return {
+        "instance": one.instance,
+        "agent": one.agent,
+        "state": one.state,
+        "version": one.version,
+        "roost": one.roost,
+        "host": one.host,
+        "pid": one.pid,
+        "started": stamp(one.started_s),
+        "heard": stamp(one.heard_s),
+        "interval_s": one.interval_s,
+        "handlers": [handler_json(handler, schemas=schemas) for handler in one.handlers],
+    }
+
+
+def handler_json(one: HandlerInfo, *, schemas: bool) -> dict[str, Any]:
+    return {
+        "kind": one.kind,
+        "name": one.name,
+        "hash": one.hash,
+        "running": one.running,
+        "limit": one.limit,
+        "waiting": one.waiting,
+        "handled": one.handled,
+        "errors": one.errors,
+        **({"schemas": dict(one.schemas)} if schemas else {}),
+    }
