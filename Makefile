@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types layers bench kill mutants clean
+.PHONY: demo test lint types layers bench bench-runs kill mutants clean
 
 demo: .venv/.demo        ## run the main job on this repository's own files
 	$(BIN)/roost demo .
@@ -24,6 +24,9 @@ layers: $(STAMP)
 
 bench: $(STAMP)          ## speed beside an equal floor, as ratios
 	$(BIN)/python -m benchmarks.spine
+
+bench-runs: $(STAMP)     ## memory and resumption of a run of 100,000 tasks
+	$(BIN)/python -m benchmarks.runs
 
 kill: $(STAMP)           ## the long kill test
 	$(BIN)/python -m pytest -q -s tests/kill --long

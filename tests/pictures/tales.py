@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Literal
 
 from roost.tasks.history import Attempt, Status, TaskHistory
@@ -39,6 +40,35 @@ def task(
         status=status,
         attempts=attempts,
     )
+
+
+def of_run(
+    id: str, began: float, ended: float | None, *attempts: Attempt, status: Status = "done"
+) -> TaskHistory:
+    """A run of a workflow, as its coordinators saw it."""
+    return replace(task(id, began, ended, *attempts, status=status, name="audit"), kind="run")
+
+
+def step(name: str, by: str, began: float, ended: float) -> TaskHistory:
+    return replace(task(name, began, ended, attempt(1, by, began, ended), name=name), kind="step")
+
+
+def resumed() -> list[TaskHistory]:
+    """A run whose coordinator died; one task went over to another instance, one step was made by each coordinator."""
+    return [
+        of_run("docs-1", 0, 6, attempt(1, "planner-1", 0.1, 3, "lost"), attempt(2, "planner-2", 3, 6)),
+        step("scan", "planner-1", 0.2, 0.6),
+        step("report", "planner-2", 5, 5.9),
+        task("digest:a", 0.7, 2, attempt(1, "digest-1", 0.8, 2)),
+        task(
+            "digest:b",
+            0.7,
+            4,
+            attempt(1, "digest-1", 0.8, 1.2, "failed", "OSError: busy"),
+            attempt(2, "digest-2", 2, 4),
+        ),
+        task("digest:c", 0.7, 2.5, attempt(1, "digest-2", 0.9, 2.5, "failed", "no text"), status="dead"),
+    ]
 
 
 def three() -> list[TaskHistory]:

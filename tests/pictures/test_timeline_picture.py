@@ -9,7 +9,7 @@ from xml.etree import ElementTree
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tales import attempt, many, task, three
+from tales import attempt, many, of_run, resumed, task, three
 
 from roost.pictures import Timeline
 from roost.pictures._svg import fit, stylesheet, width
@@ -22,6 +22,14 @@ EVIL = '<script>alert(1)</script> & "quotes" \x1b[31m \x00 ]]> \u202e end'
 CASES: dict[str, list[TaskHistory]] = {
     "nothing": [],
     "three": three(),
+    "resumed": resumed(),
+    "many runs": [
+        *many(2000, 3),
+        *(
+            of_run(f"r{n}", 0, 9, attempt(1, "p-1", n / 99, 5, "lost"), attempt(2, "p-2", 5, 9))
+            for n in range(99)
+        ),
+    ],
     "many": many(5000, 4),
     "middling": many(120, 2),
     "wide": many(600, 90, at_once=1),
@@ -67,7 +75,8 @@ def test_it_has_a_text_alternative(tasks: list[TaskHistory]) -> None:
     root = drawn(tasks, "The title")
     assert root.get("role") == "img"
     assert (root[0].tag, root[1].tag) == (f"{SVG}title", f"{SVG}desc")
-    assert (root[0].text or "").startswith(f"The title: {len(tasks):,} task")
+    count = sum(one.kind == "task" for one in tasks)
+    assert re.match(rf"The title: (\d+ runs?, .*)?{count:,} task", root[0].text or "")
     assert root[1].text
 
 
@@ -212,6 +221,53 @@ def test_the_text_form_shows_lanes_retries_and_deaths() -> None:
 def test_a_notebook_gets_the_picture_and_a_terminal_the_text() -> None:
     timeline = Timeline(three())
     assert timeline._repr_mimebundle_() == {"image/svg+xml": timeline.svg(), "text/plain": timeline.text()}
+
+
+def test_a_resumption_is_marked_and_an_arrow_leads_to_the_instance_that_went_on() -> None:
+    root = drawn(resumed())
+    assert len(with_class(root, "handover")) == 2 + 1  # the run, one task, and the legend
+    assert len(with_class(root, "resumed")) == 1 + 1
+    assert len(with_class(root, "retry")) == 1 + 1
+    legend = words(root)
+    for meaning in ("coordinates a run", "until taken over", "resumed", "step", "went on there"):
+        assert meaning in legend
+    assert "1 run · resumed once · 3 tasks · 2 done · 1 dead · 1 retry · 6 s" in legend
+    about = root[1].text or ""
+    assert "planner-1: 1 run, 1 step, busy 7 % (1 taken over by another coordinator, 1 step)." in about
+    assert "digest c: queued 200 ms, digest-2 1.6 s failed (no text), dead letter." in about
+
+
+def test_an_attempt_in_the_same_lane_has_no_arrow() -> None:
+    again = task("a", 0, 3, attempt(1, "w-1", 0, 1, "failed"), attempt(2, "w-1", 2, 3))
+    assert with_class(drawn([again]), "handover") == []
+
+
+def test_coordination_is_no_work() -> None:
+    tale = [of_run("r", 0, 10, attempt(1, "p-1", 0, 10)), task("a", 0, 1, attempt(1, "p-1", 0, 1))]
+    assert "1 attempt, 1 run, busy 10 %" in words(drawn(tale))
+
+
+def test_unreadable_records_are_owned_up_to() -> None:
+    timeline = Timeline(three(), unreadable=2)
+    for text in (timeline.svg(), timeline.text(), timeline.mermaid(), Timeline([], unreadable=2).text()):
+        assert "2 records could not be read and left out" in text
+
+
+def test_the_text_form_tells_of_each_of_a_few_tasks_and_of_the_troubled_among_many() -> None:
+    text = Timeline(resumed()).text(100)
+    assert "run audit docs-1: queued 100 ms, planner-1 2.9 s until another took over," in text
+    assert "digest b: queued 100 ms, digest-1 400 ms failed (OSError: busy), backoff 800 ms," in text
+    assert "step scan: planner-1 400 ms" in text
+    assert ">━" in text
+    assert re.search(r"2█+", text)
+    lines = Timeline(many(5000, 4)).text(100).split("\n")
+    assert len([line for line in lines if line.startswith("digest t")]) == 12
+    troubled = sum(one.retries > 0 or one.status == "dead" for one in many(5000, 4))
+    assert lines[-1] == f"and {troubled - 12} more that were tried again, died or were cancelled"
+
+
+def test_a_timeline_is_told_in_a_line_however_many_tasks_it_has() -> None:
+    assert len(repr(Timeline(many(5000, 4)))) < 120
 
 
 moments = st.one_of(st.floats(-10, 100), st.floats())

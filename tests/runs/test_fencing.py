@@ -134,7 +134,7 @@ async def test_a_fenced_workflow_cannot_carry_on_by_catching_everything(
             await bus.link.jetstream.publish(subjects.epoch, b'{"token":"somebody else"}')
             gate.open()
             await events.until("task_handed_back")
-            assert one.handled["double"] == 1
+            assert one.handled["task:double"] == 1
         assert len(await bus.log.read_all(f"{namespace}.run.{handle.id}.task.double.*")) == 1
         assert await bus.log.last(bus.log.subjects.end(handle.ref)) is None
     assert went_on == list(range(1, 10)), "each later operation was cancelled"

@@ -2,48 +2,47 @@
 
 from __future__ import annotations
 
+import gc
 import shutil
 import sys
-from dataclasses import asdict
+from collections import Counter
+from itertools import groupby
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from roost.cli._tasks_json import history_json
+from roost._text import clean
+from roost.cli._runs_json import info_json, print_histories_json, report_json
+from roost.cli.naming import named_run
 from roost.cli.options import AsJson, Namespace, Url
-from roost.cli.running import command, reading, say_unreadable, wait_for
-from roost.cli.terminal import lasted, print_fields, print_json, print_table, stamp, when
+from roost.cli.running import command, listing, reading, say_unreadable, wait_for
+from roost.cli.terminal import lasted, none_of, print_fields, print_json, print_table, when
 from roost.pictures import Timeline
+from roost.pictures.of_run import timeline as timeline_of
 from roost.runs.cancelling import cancel
 from roost.runs.fork import fork_run
-from roost.runs.reading import (
-    Operation,
-    RunInfo,
-    Takeover,
-    find_run,
-    list_runs,
-    operations,
-    run_histories,
-    takeovers,
-)
-from roost.tasks import Ref, TaskHistory
+from roost.runs.reading import RunInfo, RunReport, find_run, list_runs, read_run
+from roost.tasks import Ref
 
-app = typer.Typer(no_args_is_help=True, help="Runs of workflows: list, show, draw, fork, cancel.")
+SHOWN = 200
+"""Operations that `show` prints."""
 
-RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `Handle.id` of a started workflow gives it.")]
+app = typer.Typer(no_args_is_help=True, help="Runs of workflows: list, show, draw, signal, fork, cancel.")
+
+RunId = Annotated[str, typer.Argument(metavar="RUN", help="As `Handle.id` gives it, or NAME:KEY.")]
 
 
 @app.callback()
 def runs_command() -> None:
-    """Runs of workflows: list, show, draw, fork, cancel."""
+    """Runs of workflows: list, show, draw, signal, fork, cancel."""
 
 
 @app.command("ls")
 @command
 def ls(
     workflow: Annotated[str | None, typer.Argument(metavar="WORKFLOW", help="Only runs of this one.")] = None,
-    limit: Annotated[int, typer.Option(min=1, help="The newest so many.")] = 50,
+    limit: Annotated[int, typer.Option(metavar="N", min=1, help="The newest so many.")] = 50,
     url: Url = None,
     namespace: Namespace = None,
     json: AsJson = False,
@@ -54,15 +53,16 @@ def ls(
     Example:
       roost runs ls audit
     """
-    infos = wait_for(_list(workflow, limit, url, namespace))
-    if json:
-        print_json([_info_json(info) for info in infos])
-        return
-    if not infos:
-        sys.stderr.write("no runs have begun in this namespace\n")
-        return
-    rows = [(info.id, info.status, when(info.begun_s), _took(info), info.by, info.reason) for info in infos]
-    print_table(("RUN", "STATUS", "BEGUN", "TOOK", "BY", "REASON"), rows)
+    with listing(json=json):
+        infos, others = wait_for(_list(workflow, limit, url, namespace))
+        if json:
+            print_json([info_json(info) for info in infos])
+            return
+        if not infos:
+            sys.stderr.write(none_of("runs", workflow, others) + "\n")
+            return
+        rows = [(one.id, one.status, when(one.begun_s), _took(one), one.by, one.reason) for one in infos]
+        print_table(("RUN", "STATUS", "BEGUN", "TOOK", "BY", "REASON"), rows, spare=("BY",))
 
 
 @app.command("show")
@@ -74,19 +74,11 @@ def show(run: RunId, url: Url = None, namespace: Namespace = None, json: AsJson 
     Example:
       roost runs show audit:docs-1
     """
-    info, began, recorded, tasks = wait_for(_show(run, url, namespace))
-    counts = _counts(tasks)
+    report = wait_for(_show(run, url, namespace))
     if json:
-        print_json(
-            {
-                **_info_json(info),
-                "coordinators": [{"by": one.by, "at": stamp(one.at_s)} for one in began],
-                "operations": [{**asdict(one), "at": stamp(one.at_s)} for one in recorded],
-                "tasks": counts,
-            }
-        )
+        print_json(report_json(report))
         return
-    took = _took(info)
+    info, took = report.info, _took(report.info)
     print_fields(
         [
             ("run", info.id),
@@ -95,18 +87,24 @@ def show(run: RunId, url: Url = None, namespace: Namespace = None, json: AsJson 
             ("begun", when(info.begun_s)),
             ("status", info.status + (f" after {took}" if took else "")),
             *([("reason", info.reason)] if info.reason else []),
-            ("coordinators", ", ".join(one.by for one in began)),
-            ("tasks", "  ".join(f"{name} {count}" for name, count in counts.items()) or "none"),
+            ("coordinators", ", ".join(_coordinators(report)) or "none yet"),
+            ("tasks", ", ".join(f"{count:,} {status}" for status, count in report.counts.items()) or "none"),
         ]
     )
-    if recorded:
+    if report.operations:
         sys.stdout.write("\n")
         print_table(
-            ("OPERATION", "KIND", "AT", "TOOK", "BY", "DETAIL"),
+            ("OPERATION", "KIND", "CONTRACT", "BEGUN", "TOOK", "BY", "DETAIL"),
             [
-                (one.name, one.kind, when(one.at_s), lasted(one.took_s), one.by, one.detail)
-                for one in recorded
+                (one.name, one.kind, one.contract, when(one.at_s), lasted(one.took_s), one.by, one.detail)
+                for one in report.operations[:SHOWN]
             ],
+            styles=("bold",),
+            spare=("CONTRACT", "BY"),
+        )
+    if len(report.operations) > SHOWN:
+        sys.stderr.write(
+            f"roost: {len(report.operations) - SHOWN:,} more operations; --json has all of them\n"
         )
 
 
@@ -126,13 +124,12 @@ def timeline(
     Example:
       roost runs timeline audit:docs-1 --svg timeline.svg
     """
-    tasks = wait_for(_histories(run, url, namespace))
-    picture = Timeline(tasks, title=f"Run {run}")
+    picture = wait_for(_timeline(run, url, namespace))
     if json:
-        print_json([history_json(one, str(Ref(one.run, one.name, one.id))) for one in tasks])
+        print_histories_json(picture.tasks)
     elif svg is not None:
         svg.write_text(picture.svg(), encoding="utf-8")
-        sys.stderr.write(f"{svg}: {len(tasks)} task(s)\n")
+        sys.stderr.write(f"{svg}: {', '.join(picture.summary())}\n")
     elif mermaid:
         sys.stdout.write(picture.mermaid() + "\n")
     else:
@@ -171,69 +168,67 @@ def cancel_command(
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
-    """Cancel a run and all below it."""
+    """Cancel a run and all below it.
+
+    \b
+    Example:
+      roost runs cancel audit:docs-1 --reason "wrong folder"
+    """
     if not wait_for(_cancel(run, reason, url, namespace)):
-        sys.stderr.write(f"run {run} had ended already\n")
+        sys.stderr.write(f"roost: run {clean(run)} had ended already; nothing was cancelled\n")
         raise typer.Exit(1)
+    sys.stderr.write(f"run {clean(run)} is cancelled, and all below it\n")
 
 
 def _took(info: RunInfo) -> str:
     return lasted(info.ended_s - info.begun_s if info.ended_s is not None else None)
 
 
-def _counts(tasks: list[TaskHistory]) -> dict[str, int]:
-    counts: dict[str, int] = {}
-    for one in tasks:
-        counts[one.status] = counts.get(one.status, 0) + 1
-    return counts
+def _coordinators(report: RunReport) -> list[str]:
+    """Who coordinated it, in turn; somebody who took over from themselves, say after a pause, stands there once."""
+    told = [f"{one.by} (cancelled it)" if one.kind == "cancel" else one.by for one in report.takeovers]
+    counted = [(by, len(list(times))) for by, times in groupby(told)]
+    return [f"{by} ({times} times)" if times > 1 else by for by, times in counted]
 
 
-def _info_json(info: RunInfo) -> dict[str, Any]:
-    return {
-        "id": info.id,
-        "workflow": info.workflow,
-        "task": info.task,
-        "status": info.status,
-        "reason": info.reason,
-        "begun": stamp(info.begun_s),
-        "ended": stamp(info.ended_s),
-        "by": info.by,
-    }
-
-
-async def _list(workflow: str | None, limit: int, url: str | None, namespace: str | None) -> list[RunInfo]:
+async def _list(
+    workflow: str | None, limit: int, url: str | None, namespace: str | None
+) -> tuple[list[RunInfo], Counter[str]]:
+    """The runs; if there are none, how many other workflows have."""
     async with reading(url, namespace) as bus:
         found = await list_runs(bus.log, workflow, limit=limit)
         say_unreadable(bus)
-        return found
+        others = await list_runs(bus.log) if not found and workflow is not None else []
+        return found, Counter(one.workflow for one in others)
 
 
-async def _show(
-    run: str, url: str | None, namespace: str | None
-) -> tuple[RunInfo, list[Takeover], list[Operation], list[TaskHistory]]:
+def _reads_much() -> None:
+    """A process that reads 100,000 tasks and ends has no use for looking through them for cycles: a second less."""
+    gc.disable()
+
+
+async def _show(run: str, url: str | None, namespace: str | None) -> RunReport:
+    _reads_much()
     async with reading(url, namespace) as bus:
-        info = await find_run(bus.log, run)
-        tasks = await run_histories(bus.log, run, below=False)
-        own = Ref.parse(info.task, info.workflow)
-        below = [one for one in tasks if Ref(one.run, one.name, one.id) != own]
-        found = info, await takeovers(bus.log, run), await operations(bus.log, run), below
+        found = await read_run(bus.log, await named_run(bus.log, run))
         say_unreadable(bus)
         return found
 
 
-async def _histories(run: str, url: str | None, namespace: str | None) -> list[TaskHistory]:
+async def _timeline(run: str, url: str | None, namespace: str | None) -> Timeline:
+    _reads_much()
     async with reading(url, namespace) as bus:
-        found = await run_histories(bus.log, run)
+        found = await timeline_of(bus, await named_run(bus.log, run))
         say_unreadable(bus)
         return found
 
 
 async def _fork(run: str, before: str, workflow: str | None, url: str | None, namespace: str | None) -> str:
     async with reading(url, namespace) as bus:
-        return str(await fork_run(bus.log, run, before=before, workflow=workflow))
+        return str(await fork_run(bus.log, await named_run(bus.log, run), before=before, workflow=workflow))
 
 
 async def _cancel(run: str, reason: str, url: str | None, namespace: str | None) -> bool:
     async with reading(url, namespace) as bus:
-        info = await find_run(bus.log, run)
+        info = await find_run(bus.log, await named_run(bus.log, run))
         return await cancel(bus.log, Ref.parse(info.task, info.workflow), by="roost-cli", reason=reason)

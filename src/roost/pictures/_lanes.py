@@ -18,10 +18,23 @@ from typing import Literal
 
 from roost.tasks.history import Attempt, TaskHistory
 
-Kind = Literal["done", "failed", "dead", "lost", "cancelled", "running"]
-"""How an attempt ended. `failed` was tried again, `dead` was the last failure, `lost`: its process died."""
+Kind = Literal["run", "left", "step", "done", "failed", "dead", "lost", "cancelled", "running"]
+"""What a bar is. An attempt that `failed` was tried again, `dead` was the last failure, `lost`: its process died.
 
-KINDS: tuple[Kind, ...] = ("done", "running", "cancelled", "failed", "lost", "dead")
+A `run` is coordinated; one that was `left` was taken up by another coordinator; a `step` is work of a coordinator.
+"""
+
+KINDS: tuple[Kind, ...] = (
+    "run",
+    "left",
+    "step",
+    "done",
+    "running",
+    "cancelled",
+    "failed",
+    "lost",
+    "dead",
+)
 
 WaitKind = Literal["queued", "backoff"]
 
@@ -61,6 +74,7 @@ class Bar:
 class Strand:
     """One attempt (none if a task never ran), the waits before and after it, and a death at its end."""
 
+    task: TaskHistory
     before: Wait | None = None
     bar: Bar | None = None
     after: Wait | None = None
@@ -85,15 +99,33 @@ class Lane:
 
     name: str
     strands: list[Strand] = field(default_factory=list)
+    _bars: list[Bar] | None = None
+    _by_kind: dict[Kind, list[Span]] | None = None
 
     @property
     def bars(self) -> list[Bar]:
-        return [one.bar for one in self.strands if one.bar is not None]
+        """The attempts. Asked for once all strands are there: a lane of 10,000 is asked often."""
+        if self._bars is None:
+            self._bars = [one.bar for one in self.strands if one.bar is not None]
+        return self._bars
+
+    @property
+    def work(self) -> list[Bar]:
+        """Without coordination, which is mostly waiting."""
+        return [bar for bar in self.bars if bar.task.kind != "run"]
+
+    def spans(self, kind: Kind) -> list[Span]:
+        """Where the work of one kind stands; coordination only where a lane has nothing else."""
+        if self._by_kind is None:
+            self._by_kind = {}
+            for bar in self.work or self.bars:
+                self._by_kind.setdefault(bar.kind, []).append(bar.span)
+        return self._by_kind.get(kind, [])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Counts:
-    """The figures of the summary line."""
+    """The figures of the summary line; runs and steps are no tasks."""
 
     tasks: int
     done: int
@@ -103,6 +135,12 @@ class Counts:
     open: int  # without
     retries: int
     seconds: float
+    runs: int = 0
+    runs_dead: int = 0
+    runs_cancelled: int = 0
+    runs_open: int = 0
+    resumed: int = 0
+    steps: int = 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -139,24 +177,37 @@ def scene(tasks: Sequence[TaskHistory], *, until_s: float | None = None) -> Scen
     for task in tasks:
         for name, strand in _strands(task, began, ended):
             lanes.setdefault(name, Lane(name)).strands.append(strand)
-    status = [task.status for task in tasks]
-    running = sum(
-        1 for task in tasks if task.status == "open" and any(one.result == "running" for one in task.attempts)
-    )
     return Scene(
         began_s=began,
         span_s=ended - began,
-        counts=Counts(
-            tasks=len(tasks),
-            done=status.count("done"),
-            dead=status.count("dead"),
-            cancelled=status.count("cancelled"),
-            running=running,
-            open=status.count("open") - running,
-            retries=sum(task.retries for task in tasks),
-            seconds=ended - began,
-        ),
+        counts=_count(tasks, ended - began),
         lanes=tuple(sorted(lanes.values(), key=lambda lane: (not lane.name, _natural(lane.name)))),
+    )
+
+
+def _count(histories: Sequence[TaskHistory], seconds: float) -> Counts:
+    tasks = [one for one in histories if one.kind == "task"]
+    runs = [one for one in histories if one.kind == "run"]
+    status = [one.status for one in tasks]
+    run_status = [one.status for one in runs]
+    running = sum(
+        1 for one in tasks if one.status == "open" and any(try_.result == "running" for try_ in one.attempts)
+    )
+    return Counts(
+        tasks=len(tasks),
+        done=status.count("done"),
+        dead=status.count("dead"),
+        cancelled=status.count("cancelled"),
+        running=running,
+        open=status.count("open") - running,
+        retries=sum(one.retries for one in tasks),
+        seconds=seconds,
+        runs=len(runs),
+        runs_dead=run_status.count("dead"),
+        runs_cancelled=run_status.count("cancelled"),
+        runs_open=run_status.count("open"),
+        resumed=sum(one.retries for one in runs),
+        steps=len(histories) - len(tasks) - len(runs),
     )
 
 
@@ -176,9 +227,12 @@ def _strands(task: TaskHistory, began: float, ended: float) -> Iterable[tuple[st
     end = horizon if task.ended_s is None else max(now, _safe(task.ended_s) - began)
     died = end if task.status == "dead" else None
     cancelled = end if task.status == "cancelled" else None
-    attempts = sorted(task.attempts, key=lambda one: (one.number, one.started_s))
+    attempts: Sequence[Attempt] = task.attempts
+    if len(attempts) > 1:
+        attempts = sorted(attempts, key=lambda one: (one.number, one.started_s))
     if not attempts:
-        yield "", Strand(before=Wait("queued", Span(now, end)), died=died, cancelled=cancelled)
+        waits = Wait("queued", Span(now, end))
+        yield "", Strand(task=task, before=waits, died=died, cancelled=cancelled)
         return
     starts = [_safe(one.started_s) - began for one in attempts]
     for index, attempt in enumerate(attempts):
@@ -187,13 +241,14 @@ def _strands(task: TaskHistory, began: float, ended: float) -> Iterable[tuple[st
         stop = _stop(attempt, began, limit=max(start, end) if is_last else max(start, starts[index + 1]))
         kind = _kind(attempt, task, is_last)
         wait = Wait("backoff" if index else "queued", Span(now, start)) if start > now else None
-        left = is_last and end > stop and task.status != "done" and kind != "running"
+        idle = is_last and end > stop and task.status != "done" and kind != "running"
         yield (
             attempt.by or "unnamed",
             Strand(
+                task=task,
                 before=wait,
                 bar=Bar(kind, Span(start, stop), attempt.number, task, attempt.error),
-                after=Wait("backoff", Span(stop, end)) if left else None,
+                after=Wait("backoff", Span(stop, end)) if idle else None,
                 died=max(stop, died) if is_last and died is not None else None,
                 cancelled=max(stop, cancelled) if is_last and cancelled is not None else None,
             ),
@@ -208,6 +263,10 @@ def _stop(attempt: Attempt, began: float, *, limit: float) -> float:
 
 
 def _kind(attempt: Attempt, task: TaskHistory, is_last: bool) -> Kind:
+    if task.kind == "step":
+        return "step"
+    if task.kind == "run" and attempt.result in ("done", "lost"):
+        return "run" if attempt.result == "done" else "left"
     if attempt.result == "failed":
         return "dead" if is_last and task.status == "dead" else "failed"
     if attempt.result == "running" and task.status != "open":
@@ -224,6 +283,8 @@ def _kind(attempt: Attempt, task: TaskHistory, is_last: bool) -> Kind:
 
 def _safe(moment: float) -> float:
     """A moment that calendars and arithmetic can bear."""
+    if 0.0 <= moment <= _LATEST_S:
+        return moment
     return 0.0 if math.isnan(moment) else min(max(moment, 0.0), _LATEST_S)
 
 

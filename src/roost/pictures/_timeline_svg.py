@@ -7,14 +7,18 @@ cut to its room and repeated in full as a tooltip; the whole stands in `<desc>` 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
+from typing import NamedTuple
 
 from roost._text import clean
 from roost.pictures._axis import duration, ticks
-from roost.pictures._lanes import KINDS, Bar, Scene, Strand, peak, profile
+from roost.pictures._lanes import KINDS, Bar, Kind, Scene, Strand, peak, profile
+from roost.pictures._signs import arrow, cross, handover, resumed, stop
 from roost.pictures._svg import fit, foreign, number, stylesheet, tag, width
+from roost.pictures._tale import name_of, tell
 from roost.pictures._tracks import PIXELS, Placed, Plan, Track, plan
 from roost.pictures._words import began, counted, name, summary, tally, work
 
@@ -28,18 +32,32 @@ _BAND, _MARKS = 34, 13  # heights of a profile and of the marks above it
 _MANY, _LOW_BAND, _LOW_PAD = 16, 18, 3  # beyond so many tracks, profiles are this low
 _LEAST, _SPACE = 36, 6  # height of a track, space between two
 _COLUMN = 2  # pixels that one column of a profile is wide
+_ARROWS = 60  # to other instances: more are a thicket
 _TOOLTIPS = 600  # bars that get one: beyond, the file would weigh more than it helps
 
 
-def draw(scene: Scene, title: str) -> str:
+def draw(scene: Scene, title: str, *, notes: Sequence[str] = ()) -> str:
     """The whole picture, `WIDTH` pixels wide and as high as it needs."""
-    return _Drawing(scene, title).svg()
+    return _Drawing(scene, title, notes).svg()
+
+
+class _Place(NamedTuple):
+    """Where an attempt is drawn."""
+
+    number: int
+    start: float
+    to: float
+    y: float
+    lane: str
 
 
 class _Drawing:
-    def __init__(self, scene: Scene, title: str) -> None:
+    def __init__(self, scene: Scene, title: str, notes: Sequence[str]) -> None:
         self.scene = scene
         self.title = title
+        self.notes = notes
+        self.lane = ""  # that is drawn just now
+        self.attempts: dict[int, list[_Place]] = {}  # of each task with several
         self.left = _EDGE + _gutter(scene) + 12
         self.pixels = WIDTH - _EDGE - _RIGHT - self.left
         self.plan: Plan = plan(scene, extent=self.pixels, grain=PIXELS)
@@ -57,11 +75,11 @@ class _Drawing:
     def _scale(self) -> float:
         """What the full height of a profile stands for: the same for all, so that lanes can be compared."""
         profiles = [one for one in self.plan.tracks if one.placed is None]
-        tops = [max(self._means(one, None), default=0.0) / one.instances for one in profiles]
+        tops = [max(self._means(one, KINDS), default=0.0) / one.instances for one in profiles]
         return max([*tops, 1e-9])
 
-    def _means(self, track: Track, kind: str | None) -> list[float]:
-        spans = [bar.span for bar in track.lane.bars if kind is None or bar.kind == kind]
+    def _means(self, track: Track, kinds: Sequence[Kind]) -> list[float]:
+        spans = [span for kind in kinds for span in track.lane.spans(kind)]
         return profile(spans, columns=self.columns, span_s=self.scene.span_s)
 
     def x(self, at_s: float) -> float:
@@ -82,6 +100,7 @@ class _Drawing:
             )
             body += paint(y)
             y += round(height) + _SPACE
+        body += self._handovers()
         legend, height = self._legend(y + 10) if rows else ([], 0.0)
         total = round(y + 10 + height + 16) if rows else 120
         alternative = foreign(f"{self.title}: {', '.join(summary(self.scene.counts))}", 400)
@@ -132,6 +151,7 @@ class _Drawing:
         for track in self.plan.tracks[:20]:
             done = work(track.lane, self.scene.span_s, instances=track.instances)
             lines.append(f"{name(track)}: {done} ({tally(track.lane)}).")
+        lines += [f"{' '.join(parts)}." for parts in tell(self.scene, each=0)]
         return foreign(" ".join(lines), 4000)
 
     def _header(self) -> list[str]:
@@ -190,15 +210,20 @@ class _Drawing:
         """What a legend may explain: name, meaning, width and drawing of each sign."""
         box = {kind: "".join(self._box(kind, 0, 0, 14)) for kind in KINDS if kind in self.shown}
         return [
+            ("run", "coordinates a run", 14, box.get("run", "")),
+            ("left", "until taken over", 14, box.get("left", "")),
+            ("resumed", "resumed", 10, resumed(10, 6)),
+            ("step", "step", 14, box.get("step", "")),
             ("done", "done", 14, box.get("done", "")),
             ("running", "running", 14, box.get("running", "")),
             ("failed", "failed, tried again", 14, box.get("failed", "")),
             ("lost", "lost: its process died", 14, box.get("lost", "")),
             ("dead", "failed for good", 14, box.get("dead", "")),
-            ("cross", "dead letter", 8, "".join(_cross(4, 6))),
+            ("cross", "dead letter", 8, "".join(cross(4, 6))),
             ("cancelled", "cut off", 14, box.get("cancelled", "")),
-            ("stop", "cancelled", 3, "".join(_stop(1.5, 6))),
-            ("retry", "another attempt", 5, _arrow(5, 6)),
+            ("stop", "cancelled", 3, "".join(stop(1.5, 6))),
+            ("retry", "another attempt", 5, arrow(5, 6)),
+            ("handover", "went on there", 8, tag("path", class_="handover", d="M4 0V11M1 7L4 11L7 7")),
             ("queued", "in the queue", 15, tag("path", class_="queued", d="M.8 3v6M0 6H15")),
             ("queue", "in the queue", 14, tag("rect", class_="queue", width=14, height=12, rx=2)),
             ("backoff", "backing off", 15, tag("path", class_="backoff", d="M0 6H15")),
@@ -213,7 +238,7 @@ class _Drawing:
                 " A profile stands for more attempts than fit as bars;"
                 f" its height is how many ran at once in an instance, at most {top}."
             )
-        return notes
+        return [*notes, *self.notes]
 
     # --- tracks -------------------------------------------------------------------------------------
 
@@ -236,6 +261,7 @@ class _Drawing:
         )
         if track.placed is None:
             return parts + self._profile(track, top)
+        self.lane = track.lane.name
         rows = track.rows * _ROW
         for placed in track.placed:
             parts += self._strand(placed, top + (height - rows) / 2)
@@ -254,7 +280,7 @@ class _Drawing:
             beside = self.x(at) + 7
             if strand.bar is not None:
                 beside = max(beside, self.x(strand.bar.span.start) + PIXELS.least + 7)
-            parts += _cross(beside, middle) if strand.died is not None else _stop(beside, middle)
+            parts += cross(beside, middle) if strand.died is not None else stop(beside, middle)
             self.shown.add("cross" if strand.died is not None else "stop")
         return parts
 
@@ -277,27 +303,41 @@ class _Drawing:
         long = max(self.x(bar.span.end) - start, PIXELS.least)
         parts = self._box(bar.kind, start, y, long)
         if bar.number > 1:
-            parts.append(_arrow(start, y + _BAR / 2))
-            self.shown.add("retry")
-        text = _caption(bar, long - 14) if self.plan.waits and bar.kind != "lost" else ""
+            again = bar.task.kind == "run"
+            parts.append((resumed if again else arrow)(start, y + _BAR / 2))
+            self.shown.add("resumed" if again else "retry")
+        if bar.task.attempts[1:]:
+            place = _Place(bar.number, start, start + long, y + _BAR / 2, self.lane)
+            self.attempts.setdefault(id(bar.task), []).append(place)
+        text = _caption(bar, long - 14) if bar.kind not in ("lost", "left") else ""
         if text:
             parts.append(
                 tag("text", foreign(text), class_=f"label on-{bar.kind}", x=start + 7, y=y + _BAR - 2.4)
             )
         if not self.tooltips:
             return parts
-        label = f"{bar.task.name} {bar.task.id}{f', attempt {bar.number}' if bar.number > 1 else ''}"
-        about = (
-            f"{label}: {bar.kind} after {duration(bar.span.length)}{' – ' + bar.error if bar.error else ''}"
-        )
+        label = f"{name_of(bar.task)}{_attempt(bar)}"
+        said = {"run": "coordinated", "left": "coordinated", "step": "done"}.get(bar.kind, bar.kind)
+        about = f"{label}: {said}, {duration(bar.span.length)}{' – ' + bar.error if bar.error else ''}"
         return [tag("g", tag("title", foreign(about, 300)) + "".join(parts))]
+
+    def _handovers(self) -> list[str]:
+        """Arrows to the attempts with which other instances went on."""
+        parts: list[str] = []
+        for places in self.attempts.values():
+            for one, other in itertools.pairwise(sorted(places)):
+                if one.lane != other.lane and len(parts) < _ARROWS:
+                    parts.append(handover(one.to, one.y, max(one.to, other.start), other.y))
+        if parts:
+            self.shown.add("handover")
+        return parts
 
     def _box(self, kind: str, x: float, y: float, long: float) -> list[str]:
         self.shown.add(kind)
         radius = min(2.5, long / 2)
         box = {"x": x, "y": y, "width": long, "height": _BAR, "rx": radius}
         parts = [tag("rect", class_=kind, **box)]
-        if kind == "lost":
+        if kind in ("lost", "left"):
             parts.append(tag("rect", fill=f"url(#{self.hatch})", **box))
         return parts
 
@@ -308,9 +348,9 @@ class _Drawing:
         floor = [0.0] * self.columns
         parts = []
         for kind in KINDS:
-            means = self._means(track, kind)
-            if not any(means):
+            if not track.lane.spans(kind):
                 continue
+            means = self._means(track, [kind])
             self.shown.add(kind)
             ceiling = [low + mean for low, mean in zip(floor, means, strict=True)]
             area = self._area(floor, ceiling, base, self.band / self.scale / track.instances)
@@ -340,19 +380,27 @@ class _Drawing:
     def _marks(self, track: Track, y: float) -> list[str]:
         """What is rare, above a profile: failures and losses as ticks, deaths as crosses with their number."""
         parts = []
-        for kind in ("failed", "lost"):
+        again = {int(self.x(bar.span.start)) for bar in track.lane.bars if _is_resumed(bar)}
+        if again:
+            self.shown.add("resumed")
+        parts += [resumed(x + 9, y) for x, _ in _clusters([float(one) for one in again])]
+        for kind in ("failed", "lost", "left"):
             at = {int(self.x(bar.span.end)) // 3 * 3 for bar in track.lane.bars if bar.kind == kind}
             parts += [tag("rect", class_=kind, x=x, y=y - 4, width=2, height=9) for x in sorted(at)]
         for strands, draw_mark, sign in (
-            ([one.died for one in track.lane.strands if one.died is not None], _cross, "cross"),
-            ([one.cancelled for one in track.lane.strands if one.cancelled is not None], _stop, "stop"),
+            ([one.died for one in track.lane.strands if one.died is not None], cross, "cross"),
+            ([one.cancelled for one in track.lane.strands if one.cancelled is not None], stop, "stop"),
         ):
             if strands:
                 self.shown.add(sign)
             for x, count in _clusters([self.x(one) for one in strands]):
+                text = f"×{count:,}"
+                if count > 1:  # on a ground of its own, or ticks would show through the figures
+                    long = 15 + width(text, 10.5)
+                    parts.append(tag("rect", class_="track", x=x - 6, y=y - 5, width=long, height=11))
                 parts += draw_mark(x, y)
                 if count > 1:
-                    parts.append(tag("text", f"×{count:,}", class_="muted label count", x=x + 7, y=y + 4))
+                    parts.append(tag("text", text, class_="muted label count", x=x + 7, y=y + 4))
         return parts
 
     def _waiting(self, top: float) -> list[str]:
@@ -383,11 +431,21 @@ def _gutter(scene: Scene) -> int:
     return math.ceil(min(max([*needed, 96.0]), 190.0))
 
 
+def _is_resumed(bar: Bar) -> bool:
+    return bar.task.kind == "run" and bar.number > 1
+
+
+def _attempt(bar: Bar) -> str:
+    if bar.number < 2:
+        return ""
+    return ", resumed" if bar.task.kind == "run" else f", attempt {bar.number}"
+
+
 def _caption(bar: Bar, room: float) -> str:
     """The most telling text that fits into a bar whole; empty if none does."""
-    again = f"attempt {bar.number}" if bar.number > 1 else ""
-    task = clean(f"{bar.task.name} {bar.task.id}", 400)
-    for text in (f"{task}, {again}" if again else "", task, clean(bar.task.id, 400), again, str(bar.number)):
+    again = _attempt(bar).removeprefix(", ")
+    task, key = name_of(bar.task), clean(bar.task.id.partition(":")[2] or bar.task.id, 400)
+    for text in (f"{task}, {again}" if again else "", task, key, again, str(bar.number)):
         if text and (again or text != str(bar.number)) and width(text, 10.5) <= room:
             return text
     return ""
@@ -402,18 +460,3 @@ def _clusters(places: list[float]) -> list[tuple[float, int]]:
         else:
             found.append((x, 1))
     return found
-
-
-def _cross(x: float, y: float) -> list[str]:
-    line = f"M{number(x - 3.5)} {number(y - 3.5)}l7 7m-7 0l7 -7"
-    return [tag("path", class_="halo", fill="none", d=line), tag("path", class_="cross", d=line)]
-
-
-def _stop(x: float, y: float) -> list[str]:
-    line = f"M{number(x)} {number(y - 4)}v8"
-    return [tag("path", class_="halo", fill="none", d=line), tag("path", class_="stop", d=line)]
-
-
-def _arrow(x: float, y: float) -> str:
-    """A small triangle before a bar: it is not the first attempt."""
-    return tag("path", class_="retry", d=f"M{number(x - 5)} {number(y - 4)}l5 4l-5 4z")

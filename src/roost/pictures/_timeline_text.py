@@ -7,15 +7,19 @@ characters is what a dozen pixels are there. No colour: it goes through pipes an
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from roost._text import clean
 from roost.pictures._axis import ticks
-from roost.pictures._lanes import Kind, Scene, Span, Strand, peak, profile
+from roost.pictures._lanes import KINDS, Bar, Kind, Scene, Span, Strand, peak, profile
+from roost.pictures._tale import tell
 from roost.pictures._tracks import CHARACTERS, Track, plan
 from roost.pictures._words import began, counted, name, summary, work
 
 _SOLID: dict[Kind, str] = {
+    "run": "━",
+    "left": "┅",
+    "step": "■",
     "done": "█",
     "running": "▓",
     "cancelled": "▓",
@@ -25,8 +29,12 @@ _SOLID: dict[Kind, str] = {
 }
 _LINE = {"queued": "─", "backoff": "╌"}
 _STEPS = " ▁▂▃▄▅▆▇█"
-_DEAD, _CANCELLED, _FAILED, _LOST = "×", "|", "!", "?"
+_DEAD, _CANCELLED, _FAILED, _LOST, _RESUMED, _AGAIN = "×", "|", "!", "?", ">", "2"
 _MEANING = {
+    "━": "coordinates a run",
+    "┅": "the same, until taken over",
+    _RESUMED: "resumed",
+    "■": "step",
     "█": "done",
     "▓": "running or cancelled",
     "▒": "failed",
@@ -35,20 +43,23 @@ _MEANING = {
     "╌": "backing off",
     _FAILED: "failed attempts",
     _LOST: "lost attempts",
+    _AGAIN: "second attempt, and so on",
     _CANCELLED: "cancelled",
     _DEAD: "dead letter",
 }
 _STATS = 29  # characters at the right for what a lane did
 
 
-def draw(scene: Scene, title: str, width: int) -> str:
+def draw(scene: Scene, title: str, width: int, *, notes: Sequence[str] = ()) -> str:
     """The whole picture as lines joined by line feeds, without one at the end."""
     head = [shorten(clean(title, 400), width), *_flowed(summary(scene.counts), width)]
     if not scene.lanes:
-        return "\n".join([*head, "", "No task was recorded."])
+        return "\n".join([*head, "", "No task was recorded.", *_flowed(list(notes), width)])
     page = _Page(scene, width)
     body = page.body()
-    return "\n".join(line.rstrip() for line in [*head, "", *page.axis(), *body, "", *page.legend()])
+    told = [line for parts in tell(scene) for line in _flowed(parts, width, between=" ", indent="    ")]
+    lines = [*head, "", *page.axis(), *body, "", *page.legend(), *_flowed(list(notes), width), "", *told]
+    return "\n".join(line.rstrip() for line in lines).rstrip("\n")
 
 
 class _Page:
@@ -111,11 +122,20 @@ class _Page:
                 self._fill(row, wait.span, _LINE[wait.kind], least=0)
         if strand.bar is not None:
             self._fill(row, strand.bar.span, _SOLID[strand.bar.kind], least=1)
+            if strand.bar.number > 1:
+                row[self.column(strand.bar.span.start)] = self._number(strand.bar)
         if strand.ended is not None:
             at = strand.ended if self.plan.waits or strand.bar is None else strand.bar.span.end
             after = self.column(strand.bar.span.start) + 1 if strand.bar is not None else 0
             sign = _DEAD if strand.died is not None else _CANCELLED
             row[min(max(self.column(at), after), self.columns - 1)] = self._use(sign)
+
+    def _number(self, bar: Bar) -> str:
+        """What stands at the beginning of an attempt that is not the first."""
+        if bar.task.kind == "run":
+            return self._use(_RESUMED)
+        self._use(_AGAIN)
+        return str(min(bar.number, 9))
 
     def _fill(self, row: list[str], span: Span, sign: str, *, least: int) -> None:
         share = self.columns / self.scene.span_s if self.scene.span_s > 0 else 0.0
@@ -126,12 +146,15 @@ class _Page:
 
     def _profile(self, track: Track) -> list[str]:
         bars = track.lane.bars
-        rows = [self._steps([bar.span for bar in bars])]
+        rows = [self._steps([span for kind in KINDS for span in track.lane.spans(kind)])]
         marks = [" "] * self.columns
         for kind, sign in (("failed", _FAILED), ("dead", _FAILED), ("lost", _LOST)):
             for bar in bars:
                 if bar.kind == kind:
                     marks[self.column(bar.span.end)] = self._use(sign)
+        for bar in bars:
+            if bar.task.kind == "run" and bar.number > 1:
+                marks[self.column(bar.span.start)] = self._use(_RESUMED)
         for strand in track.lane.strands:
             if strand.ended is not None:
                 sign = _DEAD if strand.died is not None else _CANCELLED
@@ -174,12 +197,13 @@ def shorten(text: str, room: int) -> str:
     return short
 
 
-def _flowed(parts: list[str], width: int) -> list[str]:
+def _flowed(parts: list[str], width: int, *, between: str = "   ", indent: str = "") -> list[str]:
     """Parts side by side, on as many lines as they need."""
     lines: list[str] = []
     for part in parts:
-        if lines and cells(lines[-1]) + 3 + cells(part) <= width:
-            lines[-1] += f"   {part}"
+        if lines and cells(lines[-1]) + len(between) + cells(part) <= width:
+            lines[-1] += between + part
         else:
-            lines.append(shorten(part, width))
+            begin = indent if lines else ""
+            lines.append(begin + shorten(part, width - len(begin)))
     return lines

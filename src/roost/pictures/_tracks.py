@@ -70,20 +70,22 @@ class Plan:
 def plan(scene: Scene, *, extent: float, grain: Grain) -> Plan:
     """The most detailed form that stays legible where the whole time is `extent` long."""
     per_s = extent / scene.span_s if scene.span_s > 0 else 0.0
-    lanes = _together(scene.lanes)
+    lanes = together(scene.lanes)
     limit, total = grain.rows_with_waits
-    tracks = [_track(lane, instances, per_s, limit, grain, waits=True) for lane, instances in lanes]
+    tracks = [_track(lane, instances, extent, per_s, limit, grain, waits=True) for lane, instances in lanes]
     if all(one.placed is not None for one in tracks) and sum(one.rows for one in tracks) <= total:
         return Plan(tracks=tuple(tracks), waits=True)
     begun = [(lane, instances) for lane, instances in lanes if lane.bars]
     for limit, total in grain.rows:
-        tracks = [_track(lane, instances, per_s, limit, grain, waits=False) for lane, instances in begun]
+        tracks = [
+            _track(lane, instances, extent, per_s, limit, grain, waits=False) for lane, instances in begun
+        ]
         if sum(one.rows for one in tracks) <= total:
             break
     return Plan(tracks=tuple(tracks), waits=False)
 
 
-def _together(lanes: Sequence[Lane]) -> list[tuple[Lane, int]]:
+def together(lanes: Sequence[Lane]) -> list[tuple[Lane, int]]:
     """Each lane with the number of instances in it; those beyond MAX_LANES in one."""
     if len(lanes) <= MAX_LANES:
         return [(lane, 1) for lane in lanes]
@@ -95,11 +97,17 @@ def _together(lanes: Sequence[Lane]) -> list[tuple[Lane, int]]:
     return [*kept, (merged, len(named)), *unbegun]
 
 
-def _track(lane: Lane, instances: int, per_s: float, limit: int, grain: Grain, *, waits: bool) -> Track:
+def _track(
+    lane: Lane, instances: int, extent: float, per_s: float, limit: int, grain: Grain, *, waits: bool
+) -> Track:
+    room = extent + grain.cross
     drawn = lane.strands if waits else [one for one in lane.strands if one.bar is not None]
+    # More bars than their thinnest forms leave room for need not be measured.
+    if instances > 1 or len(drawn) > limit * (room / (grain.least + grain.gap) + 1):
+        return Track(lane=lane, instances=instances, placed=None)
     spans = [_drawn(one, per_s, grain, waits=waits) for one in drawn]
     rows = pack(spans, gap=grain.gap, least=grain.least, limit=limit)
-    if rows is None or instances > 1:
+    if rows is None:
         return Track(lane=lane, instances=instances, placed=None)
     placed = tuple(Placed(row, strand) for row, strand in zip(rows, drawn, strict=True))
     return Track(lane=lane, instances=instances, placed=placed, rows=max(rows, default=0) + 1)

@@ -13,8 +13,8 @@ from roost.tasks.log import Record
 
 MOST = 1000
 """Outcomes that are kept."""
-FEW = 200
-"""With fewer than these, more are welcome."""
+FEW = 400
+"""With fewer than these, more are welcome: a page of 500 is on its way while these are worked on."""
 
 
 class Arrivals:

@@ -22,11 +22,12 @@ from roost.runs.records import RunSubjects, StateRecord, encode, inner_run
 from roost.runs.run import Run
 from roost.runs.slots import Slots
 from roost.tasks.batch import Write, guarded
+from roost.tasks.calling import HandlerLeft
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
 from roost.tasks.outcomes import HandBack, OutcomeWriter
 from roost.tasks.records import AttemptRecord, Ref
-from roost.tasks.worker import HAND_BACK_S, HandlerLeft, Worker
+from roost.tasks.worker import HAND_BACK_S, Worker
 from roost.transport.jetstream import WRONG_LAST_SEQUENCE
 
 log = logging.getLogger("roost.runs")
@@ -72,6 +73,11 @@ class Coordinator(Worker):
         self._checking = asyncio.Semaphore(CHECKS)
         self._abandoned: set[asyncio.Task[Any]] = set()
         self._writer: _Writer = _Writer(tasks, self._cores, instance)
+
+    @property
+    def running(self) -> int:
+        """Workflows at work; those that wait are not counted."""
+        return self._concurrency - max(0, self._slots.free)
 
     def _room(self) -> int:
         coming = len(self._running) - len(self._cores) - self._lining_up

@@ -22,7 +22,7 @@ from roost.runs.inbox import Inbox
 from roost.runs.newest import newest_under
 from roost.runs.records import Kind, RunSubjects, StepRecord, decode_step, encode, inner_run, op_token
 from roost.runs.slots import Slots
-from roost.tasks.batch import Write
+from roost.tasks.batch import Pairs, Write
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
 from roost.tasks.outcomes import FULL_DELAY_S, HandBack
@@ -199,6 +199,11 @@ class Core:
             await asyncio.get_running_loop().create_future()
         raise asyncio.CancelledError("this execution of the workflow is over")
 
+    @property
+    def over(self) -> bool:
+        """Whether `alive` would raise."""
+        return self.halted is not None or self._closed
+
     async def alive(self) -> None:
         """Every operation passes here: a halted execution stops.
 
@@ -231,12 +236,19 @@ class Core:
             tries += 1
 
     async def commit(
-        self, others: Sequence[Write], subject: str, data: bytes, *, trace: str = "", once: bool = True
+        self,
+        others: Sequence[Write],
+        subject: str,
+        data: bytes,
+        *,
+        trace: str = "",
+        once: bool = True,
+        marks: Pairs = (),
     ) -> int:
         """As `Fence.commit`; a fenced execution halts, and one that meets a full store goes back to the server."""
         await self.alive()
         try:
-            return await self.fence.commit(others, subject, data, trace=trace, once=once)
+            return await self.fence.commit(others, subject, data, trace=trace, once=once, marks=marks)
         except Fenced as error:
             self.halt(error)
             await self.never()

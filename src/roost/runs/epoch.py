@@ -87,7 +87,14 @@ class Fence:
         return await self.commit([], subject, data, trace=trace, once=once)
 
     async def commit(
-        self, others: Sequence[Write], subject: str, data: bytes, *, trace: str = "", once: bool = True
+        self,
+        others: Sequence[Write],
+        subject: str,
+        data: bytes,
+        *,
+        trace: str = "",
+        once: bool = True,
+        marks: Pairs = (),
     ) -> int:
         """Store a record under this epoch, and `others`, which have guards of their own, together with it.
 
@@ -98,7 +105,7 @@ class Fence:
         tries = 0
         while True:
             seq = self.seq
-            writes = [*others, Write(subject, data, guarded(self.subjects.epoch, seq, trace))]
+            writes = [*others, Write(subject, data, (*guarded(self.subjects.epoch, seq, trace), *marks))]
             asked = time.monotonic()
             try:
                 stored = await commit_in_turn(self.log, writes)

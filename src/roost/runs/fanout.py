@@ -24,7 +24,9 @@ from roost.runs.source import Source, SourceEnded
 from roost.subjects import key_token
 from roost.tasks.batch import Write, create_once
 from roost.tasks.log import Record
-from roost.tasks.outcome import Cancelled, Outcome, decode_outcome, placed
+from roost.tasks.marks import marks_of
+from roost.tasks.order import place_of
+from roost.tasks.outcome import Cancelled, Outcome, decode_outcome
 from roost.tasks.records import Ref
 from roost.transport.jetstream import WRONG_LAST_SEQUENCE
 
@@ -45,6 +47,7 @@ class _Item:
     key: str
     index: int
     write: Write
+    place: str  # the subject of its place in the queue of its order key, if it has one
 
 
 class Fanout:
@@ -157,15 +160,17 @@ class Fanout:
         """A part that an earlier execution has stored: the items must be the same."""
         wanted = planned.get("count", 0)
         values = await self._source.take(wanted, patient=True)
-        items = self._items(values)
         what = f"part {self._number} of {wanted} items"
-        if len(items) < wanted:
-            await self._core.mismatch(self._name, f"{len(items)} items there", what)
-        if _digest(items) != planned["input"]:
+        if len(values) < wanted:
+            await self._core.mismatch(self._name, f"{len(values)} items there", what)
+        places = self._recognised(values, planned["input"])
+        if places is None:
+            items = self._items(values)
             await self._compare(items)
+            places = {item.id: (item.key, item.index) for item in items}
         if planned.get("last") and not await self._source.over():
             await self._core.mismatch(self._name, "more items", f"{what}, which is the last")
-        self._planned.update({item.id: (item.key, item.index) for item in items})
+        self._planned.update(places)
         self._count += wanted
         self._behind = False
         self._complete = bool(planned.get("last"))
@@ -186,7 +191,7 @@ class Fanout:
             "kind": "map",
             "op": self._name,
             "contract": self._contract.name,
-            "input": _digest(items),
+            "input": _digest((item.id, item.write.data) for item in items),
             "by": core.instance,
             "at": round(core.log.now_s(), 6),
             "chunk": self._number,
@@ -195,13 +200,34 @@ class Fanout:
         }
         self._planned.update({item.id: (item.key, item.index) for item in items})  # outcomes may be quick
         try:
-            await core.commit([item.write for item in items], core.subjects.step(token), encode(record))
+            writes = [item.write for item in items]
+            writes += [Write(item.place, b"", ()) for item in items if item.place]
+            await core.commit(writes, core.subjects.step(token), encode(record))
         except JetStreamError as error:
             if error.err_code == WRONG_LAST_SEQUENCE:
                 raise await self._taken(items) from error
             raise
         self._count += len(items)
         self._complete = last
+
+    def _recognised(self, values: list[Any], input: str) -> dict[str, tuple[str, int]] | None:
+        """The next items' keys and indices by id, if they are byte for byte those of which `input` is the hash.
+
+        Then they were checked before they were stored, and are not checked again: most of a long resumption.
+        None if they are others, or cannot be told. Raises UnsafeToken, and what `key` raises.
+        """
+        dump = self._contract.input_codec.dump
+        places: dict[str, tuple[str, int]] = {}
+        dumped: list[tuple[str, bytes]] = []
+        for index, value in enumerate(values, self._count):
+            key = self._key(value) if self._key is not None else str(index)
+            id = f"{self._token}:{key_token(key)}"
+            data = dump(value)
+            if data is None:
+                return None
+            places[id] = (key, index)
+            dumped.append((id, data))
+        return places if _digest(dumped) == input else None
 
     def _items(self, values: list[Any]) -> list[_Item]:
         """The next items as records to be stored. Raises InvalidMessage, UnsafeToken, and what `key` raises."""
@@ -213,7 +239,9 @@ class Fanout:
             id = f"{self._token}:{key_token(key)}"
             subject = core.log.subjects.task(Ref(core.run, contract.name, id))
             data = contract.input_codec.encode(value, subject=subject)
-            items.append(_Item(value, id, key, index, Write(subject, data, header)))
+            marks = marks_of(contract, value)
+            place = place_of(core.log.subjects, Ref(core.run, contract.name, id), marks) if marks else ""
+            items.append(_Item(value, id, key, index, Write(subject, data, (*header, *marks)), place))
         return items
 
     def _refuse_equal_keys(self, items: list[_Item]) -> None:
@@ -271,8 +299,15 @@ class Fanout:
         return self
 
     async def __anext__(self) -> Outcome[Any]:
+        core = self._core
         while True:
-            await self._core.alive()
+            if core.over:
+                await core.alive()
+            if self._producer is None:
+                raise ConfigError(
+                    f"map {self._name} was not begun: write `async with run.map(...) as outcomes`, then "
+                    "`async for outcome in outcomes`"
+                )
             if self._closed:
                 raise ConfigError(f"map {self._name}: its outcomes can be read inside of its block only")
             outcome = await self._next()
@@ -363,7 +398,8 @@ class Fanout:
         key, index = self._planned.pop(id)
         core.saw_at(record.stored_s)
         try:
-            outcome = decode_outcome(record, Ref(core.run, self._contract.name, id), key, self._codec)
+            ref = Ref(core.run, self._contract.name, id)
+            outcome = decode_outcome(record, ref, key, self._codec, index)
         except InvalidMessage as error:
             await core.mismatch(
                 f"{self._name}[{key}]",
@@ -372,7 +408,7 @@ class Fanout:
             )
         if isinstance(outcome, Cancelled):
             self._cancelled.add(id)
-        return placed(outcome, index)
+        return outcome
 
 
 def same_input(contract: Any, recorded: bytes, data: bytes, value: Any) -> bool:
@@ -385,13 +421,11 @@ def same_input(contract: Any, recorded: bytes, data: bytes, value: Any) -> bool:
         return False
 
 
-def _digest(items: list[_Item]) -> str:
-    """A hash of items, their keys included."""
+def _digest(items: Iterable[tuple[str, bytes]]) -> str:
+    """A hash of items, each an id and what it was encoded to."""
     hashed = hashlib.sha256()
-    for item in items:
-        data = item.write.data
-        hashed.update(f"{item.id}:{len(data)}:".encode())
-        hashed.update(data)
+    for id, data in items:
+        hashed.update(b"%b:%d:%b" % (id.encode(), len(data), data))
     return hashed.hexdigest()[:32]
 
 

@@ -38,6 +38,7 @@ class Inbox:
         self._waits: dict[str, asyncio.Future[Record]] = {}  # for calls, by subject of the outcome
         self._signals: dict[str, _Signals] = {}
         self._taken = taken
+        self._skip = len(subjects.all_of("end")) - 1
         self.streams: dict[tuple[str, str], Callable[[Record], None]] = {}
         """Fan-outs, by contract and operation."""
         self.hungry: set[str] = set()
@@ -74,11 +75,11 @@ class Inbox:
             if not future.done():
                 future.set_result(record)
             return
-        parsed = self._log.subjects.parse(record.subject)
-        op, _, key = parsed[1].id.partition(":") if parsed is not None else ("", "", "")
-        if parsed is None or not key or ":" in key:  # a call that nobody waits for, or a dead letter's replay
+        name, _, id = record.subject[self._skip :].partition(".")
+        op, _, key = id.partition(":")
+        if not key or ":" in key or "." in key:  # a call that nobody waits for, or a dead letter's replay
             return
-        take = self.streams.get((parsed[1].name, op))
+        take = self.streams.get((name, op))
         if take is not None:  # else a fan-out that was left, or is still to come
             take(record)
 

@@ -22,6 +22,7 @@ from roost.runs.inputs import input_digest
 from roost.runs.newest import newest_under
 from roost.runs.records import StepRecord
 from roost.tasks.log import Record
+from roost.tasks.marks import marks_of
 from roost.tasks.outcome import Outcome, decode_outcome, value_of
 from roost.tasks.records import Ref
 
@@ -140,7 +141,8 @@ class Run(Generic[D]):
             there = None if core.fresh else await core.called(ref.id)
             if there is None:
                 await core.make_room(contract.name, 1, len(data))
-                await core.commit([], subject, data, trace=core.trace.header)
+                marks = marks_of(contract, value)
+                await core.commit([], subject, data, trace=core.trace.header, marks=marks)
             elif there[0] != contract.name:
                 await core.mismatch(op, f"call {contract.name}", f"call {there[0]}")
             else:
@@ -211,7 +213,7 @@ class Run(Generic[D]):
         if there is not None:
             core.saw(there)
             if not there.get("seq"):
-                raise RequestTimeout(f"signal {signal.name}", timeout_s or 0.0)
+                raise _no_signal(core.run, signal.name, timeout_s or 0.0)
             value: M = await self._recorded(op, signal.codec, there.get("value"), subject)
             return value
         record: StepRecord = {
@@ -228,7 +230,7 @@ class Run(Generic[D]):
             record["at"] = round(core.log.now_s(), 6)
             if sent is None:
                 await core.record(token, record)
-                raise RequestTimeout(f"signal {signal.name}", timeout_s or 0.0)
+                raise _no_signal(core.run, signal.name, timeout_s or 0.0)
             core.inbox.take_signal(sent.seq)
             try:
                 decoded = signal.codec.decode(sent.data, subject=sent.subject)
@@ -275,3 +277,9 @@ class Run(Generic[D]):
         }
         await core.record(mark, record)
         return now + timeout_s
+
+
+def _no_signal(run: str, name: str, timeout_s: float) -> RequestTimeout:
+    return RequestTimeout(
+        f"signal {name}", timeout_s, f"no signal {name!r} was sent to run {run} within {timeout_s:g} s of its wait"
+    )

@@ -6,6 +6,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator
+from itertools import islice
 from typing import Any
 
 from roost._text import quoted
@@ -52,10 +53,15 @@ class Source:
         Raises what the source raises, and SourceEnded.
         """
         taken: list[Any] = []
-        while len(taken) < count and await self._fill(patient=patient or not taken):
+        while self._ready and len(taken) < count:
             taken.append(self._ready.popleft())
         if self._sync is not None:
+            if not self._ended:
+                taken += islice(self._sync, count - len(taken))  # not one by one: there are many
             await self._fill(patient=True)  # so that `done` is known
+            return taken
+        while len(taken) < count and await self._fill(patient=patient or not taken):
+            taken.append(self._ready.popleft())
         return taken
 
     async def over(self) -> bool:

@@ -14,7 +14,7 @@ __all__ = ["remove_streams"]
 
 
 def remove_streams(url: str, prefix: str) -> None:
-    """Removes every stream on the server at `url` whose name begins with `prefix`.
+    """Removes every stream on the server at `url` (or several, separated by commas) whose name begins with `prefix`.
 
     Raises what nats-py raises when the server is gone: then a test has killed a server that others use.
     """
@@ -28,7 +28,7 @@ async def _remove(url: str, prefix: str) -> None:
     async def ignore(problem: Exception) -> None:
         """The default prints a traceback as well; the exception that `connect` raises is enough."""
 
-    client = await nats.connect(url, allow_reconnect=False, connect_timeout=5, error_cb=ignore)
+    client = await nats.connect(url.split(","), allow_reconnect=False, connect_timeout=5, error_cb=ignore)
     try:
         names: list[str] = []
         while True:

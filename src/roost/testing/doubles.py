@@ -12,16 +12,20 @@ import inspect
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from typing_extensions import TypeVar as DefaultTypeVar
 
 from roost.context import Context
 from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
-from roost.errors import ConfigError, DeadlineExceeded, NoResponders, Reject, RequestTimeout
+from roost.errors import ConfigError, DeadlineExceeded, NoResponders, RequestTimeout
+from roost.messaging import Answer, Answers
+from roost.observe import Trace
 from roost.runs import Run
-from roost.tasks import Cancelled, Dead, DeadLetter, Done, Handle, Outcome, Ref
+from roost.runs.functions import call, codec_of, encoded, returned_type
+from roost.tasks import Handle, Outcome, Ref
 from roost.tasks.outcome import placed, value_of
+from roost.testing._canned import Canned, CannedOutcomes, Clock, FakeHandle, outcome_of
 
 I = TypeVar("I")
 O = TypeVar("O")
@@ -33,38 +37,40 @@ D = DefaultTypeVar("D", default=None)
 
 _NOTHING: Any = None
 
-Canned = Callable[[Any], Any]
-"""What stands for a handler: a function of the input that returns the output or an `Outcome`, or raises."""
-
 
 class FakeRun(Run[D]):
     """A `Run` for a unit test.
 
     `outcomes` maps a contract, or the name of one operation, to a function that stands for its handler: it
-    returns a value or an `Outcome`, and what it raises becomes a dead letter. `signals` maps a signal to
-    those that will come. `steps` maps names of steps to results, for steps that shall not run. `now` is
-    the clock, in seconds since 1970; `advance` moves it, and so does a wait that times out.
-    `operations` lists what the workflow did, as (kind, name).
+    returns a value or an `Outcome`, and what it raises becomes a dead letter at once, without retries. `signals`
+    maps a signal to those that will come; `send` sends one later. `steps` maps names of steps to results, for
+    steps that shall not run. `operations` lists what the workflow did, as (kind, name).
+
+    `now` is the clock, in seconds since 1970, and `advance` moves it. A wait for which no signal is there times
+    out at once and moves the clock by its limit. With ``wait_by_hand=True`` it waits instead, until the test
+    sends a signal or moves the clock past the limit.
     """
 
     def __init__(
         self,
         deps: D = _NOTHING,
         *,
-        outcomes: Mapping[Task[Any, Any] | Workflow[Any, Any] | str, Canned] | None = None,
+        outcomes: CannedOutcomes | None = None,
         signals: Mapping[Signal[Any], Sequence[Any]] | None = None,
         steps: Mapping[str, Any] | None = None,
         id: str = "test-run",
         now_s: float = 1_700_000_000.0,
+        wait_by_hand: bool = False,
     ) -> None:
         self.deps = deps
         self.operations: list[tuple[str, str]] = []
         self._name = id
-        self._clock = now_s
+        self._clock = Clock(now_s)
         self._numbers = random.Random(id)
         self._outcomes = dict(outcomes or {})
         self._coming = {signal.name: list(values) for signal, values in (signals or {}).items()}
         self._steps = dict(steps or {})
+        self._by_hand = wait_by_hand
         self._used: set[str] = set()
 
     @property
@@ -72,26 +78,42 @@ class FakeRun(Run[D]):
         return self._name
 
     def now(self) -> float:
-        return self._clock
+        return self._clock.now_s
 
     def advance(self, seconds: float) -> None:
         """Let time pass."""
-        self._clock += seconds
+        self._clock.advance(seconds)
+
+    def send(self, signal: Signal[M], value: M) -> None:
+        """Send a signal, as `Bus.signal` does."""
+        self._coming.setdefault(signal.name, []).append(value)
+        self._clock.wake()
+
+    async def until_waiting(self) -> None:
+        """Until the workflow waits for a signal, with ``wait_by_hand=True``: then send it, or move the clock."""
+        await self._clock.until_waiting()
 
     def random(self) -> float:
         return self._numbers.random()
 
     async def step(self, name: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
+        codec = codec_of(returned_type(fn))
         self._meet("step", name)
         if name in self._steps:
             return cast(R, self._steps[name])
-        return await fn(*args, **kwargs)
+        try:
+            value = encoded(codec, await call(fn, args, kwargs), subject=name)
+        except BaseException:  # it left no record, so its name may be used again
+            self._used.discard(name)
+            raise
+        return cast(R, codec.decode(value, subject=name))
 
     async def call(self, contract: Task[I, O] | Workflow[I, O], value: I, *, name: str | None = None) -> O:
         op = name if name is not None else contract.name
         self._meet("call", op)
         ref = Ref(self._name, contract.name, op)
-        result: O = value_of(await self._canned(contract, value, op, op, ref), ref)
+        outcome = await outcome_of(self._outcomes, contract, value, ref, op=op, key=op)
+        result: O = value_of(outcome, ref)
         return result
 
     def map(
@@ -105,19 +127,29 @@ class FakeRun(Run[D]):
         ordered: bool = False,
     ) -> AbstractAsyncContextManager[AsyncIterator[Outcome[O]]]:
         op = name if name is not None else contract.name
-        self._meet("map", op)
+        if type(ahead) is not int or ahead < 1:
+            raise ConfigError(f"map {op}: ahead = {ahead!r}: must be an int >= 1")
 
         async def outcomes() -> AsyncIterator[Outcome[O]]:
-            index = 0
+            index, keys = 0, set[str]()
             async for item in _each(items):
                 this = key(item) if key is not None else str(index)
+                if this in keys:
+                    raise ConfigError(f"map {op}: item {index} has the key {this!r}, which another item has")
+                keys.add(this)
                 ref = Ref(self._name, contract.name, f"{op}:{this}")
-                yield placed(await self._canned(contract, item, op, this, ref), index)
+                found = await outcome_of(self._outcomes, contract, item, ref, op=op, key=this)
+                yield placed(found, index)
                 index += 1
 
         @asynccontextmanager
         async def fan_out() -> AsyncIterator[AsyncIterator[Outcome[O]]]:
-            yield outcomes()
+            self._meet("map", op)
+            found = _Outcomes(op, outcomes())
+            try:
+                yield found
+            finally:
+                found.closed = True
 
         return fan_out()
 
@@ -125,15 +157,20 @@ class FakeRun(Run[D]):
         self, signal: Signal[M], *, timeout_s: float | None = None, name: str | None = None
     ) -> M:
         self._meet("signal", name if name is not None else signal.name)
-        coming = self._coming.get(signal.name, [])
-        if coming:
-            return cast(M, coming.pop(0))
-        if timeout_s is None:
-            raise AssertionError(
-                f"the workflow waits for signal {signal.name!r}, which never comes: give one in signals={{...}}"
-            )
-        self.advance(timeout_s)
-        raise RequestTimeout(f"signal {signal.name}", timeout_s)
+        until = None if timeout_s is None else self.now() + timeout_s
+        while True:
+            coming = self._coming.get(signal.name, [])
+            if coming:
+                value = signal.codec.encode(coming.pop(0), subject=signal.name)
+                return signal.codec.decode(value, subject=signal.name)
+            if until is not None and timeout_s is not None and (self.now() >= until or not self._by_hand):
+                self.advance(max(0.0, until - self.now()))
+                raise RequestTimeout(f"signal {signal.name}", timeout_s)
+            if not self._by_hand:
+                raise AssertionError(
+                    f"the workflow waits for signal {signal.name!r}, which never comes: give one in signals={{...}}"
+                )
+            await self._clock.news()
 
     def _meet(self, kind: str, name: str) -> None:
         if name in self._used:
@@ -141,27 +178,13 @@ class FakeRun(Run[D]):
         self._used.add(name)
         self.operations.append((kind, name))
 
-    async def _canned(self, contract: Any, value: Any, op: str, key: str, ref: Ref) -> Outcome[Any]:
-        canned = self._outcomes.get(op) or self._outcomes.get(contract)
-        if canned is None:
-            raise AssertionError(
-                f"the test has no outcome for {op!r}: give one in outcomes={{{contract.name}: ...}}"
-            )
-        try:
-            result = canned(value)
-            if inspect.isawaitable(result):
-                result = await result
-        except Exception as error:
-            reason = error.reason if isinstance(error, Reject) else f"{type(error).__name__}: {error}"
-            return Dead(DeadLetter(reason=reason, attempts=1, name=ref.name, run=ref.run, id=ref.id), key=key)
-        return result if isinstance(result, Done | Dead | Cancelled) else Done(result, key)
-
 
 class FakeContext(Context[D]):
     """A `Context` for a unit test. `answers` maps endpoints to functions of the request.
 
     What the handler sends is kept: `published` (subject, value), `submitted` (contract, value, key),
-    `emitted`. `results` of ``once`` can be given beforehand.
+    `emitted`. `results` of ``once`` can be given beforehand. `outcomes`, as for `FakeRun`, are what submitted
+    tasks come to. `advance` lets time pass, which `remaining_s` is of.
     """
 
     def __init__(
@@ -174,6 +197,7 @@ class FakeContext(Context[D]):
         idempotency_key: str = "test-task",
         answers: Mapping[Endpoint[Any, Any] | StreamEndpoint[Any, Any], Canned] | None = None,
         results: Mapping[str, Any] | None = None,
+        outcomes: CannedOutcomes | None = None,
         remaining_s: float | None = None,
     ) -> None:
         self.deps = deps
@@ -182,16 +206,23 @@ class FakeContext(Context[D]):
         self.parameters = parameters or {}
         self.idempotency_key = idempotency_key
         self.instance = "test-instance"
+        self.trace = Trace.new()
         self.published: list[tuple[str, Any]] = []
         self.submitted: list[tuple[Any, Any, str | None]] = []
         self.emitted: list[Any] = []
         self._answers = dict(answers or {})
         self._results = dict(results or {})
+        self._outcomes = dict(outcomes or {})
         self._remaining = remaining_s
 
     @property
     def remaining_s(self) -> float | None:
         return self._remaining
+
+    def advance(self, seconds: float) -> None:
+        """Let time pass: the handler may take so much less."""
+        if self._remaining is not None:
+            self._remaining = max(0.0, self._remaining - seconds)
 
     async def once(self, name: str, fn: Callable[P, Awaitable[R]], *args: P.args, **kwargs: P.kwargs) -> R:
         if name not in self._results:
@@ -201,7 +232,12 @@ class FakeContext(Context[D]):
     async def emit(self, chunk: Any) -> None:
         self.emitted.append(chunk)
 
-    async def request(self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0) -> O:
+    async def progress(self, note: str) -> None:
+        self.emitted.append(note)
+
+    async def request(
+        self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0, instance: str | None = None
+    ) -> O:
         if self._remaining is not None and self._remaining <= 0:
             raise DeadlineExceeded(f"a request to {endpoint.name}")
         answer = self._answers.get(endpoint)
@@ -210,8 +246,24 @@ class FakeContext(Context[D]):
         result = answer(value)
         return cast(O, await result if inspect.isawaitable(result) else result)
 
+    async def ask(self, question: Endpoint[I, O], value: I, *, timeout_s: float = 60.0) -> O:
+        same: Any = question
+        return cast(O, await self.request(same, value, timeout_s=timeout_s))
+
+    async def ask_all(
+        self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0, quiet_s: float = 0.5
+    ) -> AsyncIterator[Answer[O]]:
+        found: O = await self.request(endpoint, value, timeout_s=timeout_s)
+        yield Answer("fake", found)
+
     def stream(
-        self, endpoint: StreamEndpoint[I, C], value: I, *, idle_timeout_s: float = 30.0
+        self,
+        endpoint: StreamEndpoint[I, C],
+        value: I,
+        *,
+        idle_timeout_s: float = 30.0,
+        answers: Answers | None = None,
+        instance: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
         answer = self._answers.get(endpoint)
 
@@ -231,13 +283,13 @@ class FakeContext(Context[D]):
         self, task: Task[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
     ) -> Handle[O]:
         self.submitted.append((task, value, key))
-        return self._handle(task, key)
+        return self._handle(task, value, key)
 
     async def start(
         self, workflow: Workflow[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
     ) -> Handle[O]:
         self.submitted.append((workflow, value, key))
-        return self._handle(workflow, key)
+        return self._handle(workflow, value, key)
 
     async def submit_many(
         self,
@@ -252,10 +304,29 @@ class FakeContext(Context[D]):
             for number, value in enumerate(values)
         ]
 
-    def _handle(self, contract: Any, key: str | None) -> Handle[Any]:
+    def _handle(self, contract: Any, value: Any, key: str | None) -> Handle[Any]:
         id = key if key is not None else f"test-{len(self.submitted)}"
-        nothing: Any = None
-        return Handle(Ref(id, contract.name, id), id, nothing, nothing, nothing, nothing, created=True)
+        ref = Ref(id, contract.name, id)
+        return FakeHandle(
+            ref, lambda: outcome_of(self._outcomes, contract, value, ref, op=contract.name, key=id)
+        )
+
+
+class _Outcomes(Generic[O]):
+    """The outcomes of a fan-out, inside of its block."""
+
+    def __init__(self, op: str, found: AsyncIterator[Outcome[O]]) -> None:
+        self.closed = False
+        self._op = op
+        self._found = found
+
+    def __aiter__(self) -> AsyncIterator[Outcome[O]]:
+        return self
+
+    async def __anext__(self) -> Outcome[O]:
+        if self.closed:
+            raise ConfigError(f"map {self._op}: its outcomes can be read inside of its block only")
+        return await anext(self._found)
 
 
 async def _each(items: Iterable[I] | AsyncIterable[I]) -> AsyncIterator[I]:

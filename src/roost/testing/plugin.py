@@ -5,8 +5,11 @@ would cost 50 ms each, so the server is shared and the names are not; only a tes
 server gets one of its own. Chance is a number that can be given back: a failed test that used `seed` prints
 how to repeat it.
 
-Fixtures: `nats_server`, `nats_url`, `namespace`, `own_server`, `seed`. The plugin runs no `async def` tests;
-pytest-asyncio, anyio or a hook of your own does, and the fixtures work with each.
+With `--roost-cluster` the shared server is a cluster of three, on which logs have three copies: `nats_url`
+is then the URLs of all, separated by commas, as `roost.connect` takes them.
+
+Fixtures: `nats_server`, `nats_url`, `namespace`, `own_server`, `own_cluster`, `seed`. The plugin runs no
+`async def` tests; pytest-asyncio, anyio or a hook of your own does, and the fixtures work with each.
 """
 
 from __future__ import annotations
@@ -18,7 +21,7 @@ from collections.abc import Generator, Iterator
 
 import pytest
 
-from roost.server import LocalServer
+from roost.server import LocalCluster, LocalServer
 from roost.testing._streams import remove_streams
 
 _SEED = pytest.StashKey[int]()
@@ -26,7 +29,13 @@ _SEED_LIMIT = 2**32
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.getgroup("roost").addoption(
+    group = parser.getgroup("roost")
+    group.addoption(
+        "--roost-cluster",
+        action="store_true",
+        help="run the tests against a cluster of three servers (fixtures nats_server, nats_url and namespace)",
+    )
+    group.addoption(
         "--roost-seed",
         type=int,
         metavar="N",
@@ -53,15 +62,18 @@ def _chosen_seed(config: pytest.Config) -> int:
 
 
 @pytest.fixture(scope="session")
-def nats_server() -> Iterator[LocalServer]:
-    """A real nats-server for the whole session. Do not kill or freeze it: take `own_server` for that."""
-    with LocalServer() as server:
+def nats_server(pytestconfig: pytest.Config) -> Iterator[LocalServer | LocalCluster]:
+    """A real nats-server for the whole session, or with --roost-cluster three.
+
+    Do not kill or freeze it: take `own_server` for that, or `own_cluster`.
+    """
+    with LocalCluster() if pytestconfig.getoption("--roost-cluster") else LocalServer() as server:
         yield server
 
 
 @pytest.fixture(scope="session")
-def nats_url(nats_server: LocalServer) -> str:
-    """The URL of `nats_server`."""
+def nats_url(nats_server: LocalServer | LocalCluster) -> str:
+    """The URL of `nats_server`; with --roost-cluster three, separated by commas."""
     return nats_server.url
 
 
@@ -78,6 +90,13 @@ def own_server() -> Iterator[LocalServer]:
     """A server for this test alone, to be killed, frozen and restarted."""
     with LocalServer() as server:
         yield server
+
+
+@pytest.fixture
+def own_cluster() -> Iterator[LocalCluster]:
+    """Three servers for this test alone: `kill(0)`, `start(0)`, `leader_of(stream)`."""
+    with LocalCluster() as cluster:
+        yield cluster
 
 
 @pytest.fixture(scope="session")
