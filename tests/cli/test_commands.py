@@ -21,9 +21,12 @@ COMMANDS = [
     "up",
     "server",
     "provision",
+    "status",
     "dead ls",
     "dead show",
     "dead replay",
+    "runs signal",
+    "tasks ls",
     "tasks show",
     "timeline",
 ]
@@ -49,6 +52,17 @@ def run(
 
 def test_the_version_is_the_packages(tmp_path: Path) -> None:
     answer = run("--version", cwd=tmp_path)
+    assert (answer.returncode, answer.stdout) == (0, f"roost {roost.__version__}\n")
+
+
+def test_the_package_is_the_command_line_where_its_script_is_not_on_the_path(tmp_path: Path) -> None:
+    answer = subprocess.run(
+        [sys.executable, "-m", "roost", "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (answer.returncode, answer.stdout) == (0, f"roost {roost.__version__}\n")
 
 
@@ -102,14 +116,27 @@ def test_a_password_in_the_environment_is_not_printed(tmp_path: Path) -> None:
     assert "secret-7" not in answer.stderr
 
 
-@pytest.mark.parametrize("command", ["dead ls", "dead show x", "dead replay x", "tasks show x", "timeline x"])
+@pytest.mark.parametrize(
+    ("command", "code", "printed"),
+    [
+        ("dead ls", 0, ""),
+        ("dead ls --json", 0, "[]\n"),
+        ("runs ls", 0, ""),
+        ("tasks ls --json", 0, "[]\n"),
+        ("dead show x", 1, ""),
+        ("dead replay x", 1, ""),
+        ("tasks show x", 1, ""),
+        ("timeline x", 1, ""),
+    ],
+)
 async def test_looking_into_a_namespace_that_is_not_there_says_so_and_makes_none(
-    command: str, nats_url: str, namespace: str, tmp_path: Path
+    command: str, code: int, printed: str, nats_url: str, namespace: str, tmp_path: Path
 ) -> None:
     where = ("--url", nats_url, "--namespace", namespace)
     answer = await asyncio.to_thread(run, *command.split(), *where, cwd=tmp_path)
-    assert (answer.returncode, answer.stdout) == (1, "")
-    assert f"stream 'ROOST_{namespace}' does not exist on this server" in answer.stderr
+    assert (answer.returncode, answer.stdout) == (code, printed)
+    assert answer.stderr.startswith(f"roost: nothing has been stored in namespace {namespace} on nats://")
+    assert f"(there is no stream ROOST_{namespace}); if there should be something, compare" in answer.stderr
     async with roost.connect(nats_url, namespace=namespace) as bus:
         names = await bus.link.jetstream.call("STREAM.NAMES")
         assert f"ROOST_{namespace}" not in (names["streams"] or [])

@@ -127,7 +127,10 @@ async def test_a_dead_letter_is_replayed_as_it_was_or_with_another_input(
 
         answer = await operator("dead", "replay", first, "--edit", "-", input='{"text": "abc"}')
         assert await bus.handle(digest, answer.stdout.split()[-1]).result(timeout_s=20) == 3
-        assert (await operator.json("dead", "show", bad.id))["replays"] == [f"{bad.id}:r1", f"{bad.id}:r2"]
+        assert (await operator.json("dead", "show", bad.id))["replays"] == [
+            f"{bad.id}/digest/{bad.id}:r1",
+            f"{bad.id}/digest/{bad.id}:r2",
+        ]
 
 
 async def test_an_input_that_is_no_json_is_refused_and_nothing_submitted(
@@ -139,7 +142,10 @@ async def test_an_input_that_is_no_json_is_refused_and_nothing_submitted(
         for text in ('{"a": 1, "a": 2}', ""):
             answer = await operator("dead", "replay", bad.id, "--edit", "-", input=text)
             assert (answer.returncode, answer.stdout) == (1, "")
-            assert "refused" in answer.stderr
+            assert answer.stderr.startswith("roost: standard input holds no JSON for an input: ")
+        (tmp_path / "broken.json").write_text('{"text"')
+        answer = await operator("dead", "replay", bad.id, "--edit", "broken.json")
+        assert answer.stderr.startswith("roost: broken.json holds no JSON for an input: ")
         assert (await operator.json("dead", "show", bad.id))["replays"] == []
         answer = await operator("dead", "replay", bad.id, "--edit", "missing.json")
         assert answer.returncode == 1
@@ -150,11 +156,16 @@ async def test_an_id_with_a_wildcard_reaches_nothing(nats_url: str, namespace: s
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent):
         operator = Operator(bus, nats_url, tmp_path)
         await operator.task("bad", "b")
-        tried = [("show", id) for id in (">", "*/digest/*")] + [("replay", "digest:*")]
+        tried = [
+            ("show", ">"),
+            ("show", "*/digest/*"),
+            ("replay", "digest:*"),
+            ("replay", "*/digest/digest:*"),
+        ]
         for command, id in tried:
             answer = await operator("dead", command, id)
             assert answer.returncode == 1
-            assert "is not the id of a task" in answer.stderr
+            assert "is not the id of a task" in answer.stderr or f"no task '{id}'" in answer.stderr
 
 
 async def test_a_tasks_history_tells_who_tried_it_when_and_what_came_of_it(

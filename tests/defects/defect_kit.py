@@ -99,7 +99,7 @@ async def quiet(error: Exception) -> None:
 async def stock(url: str, **options: Any) -> AsyncIterator[StockClient]:
     """Plain nats-py, connected, with a quick reconnect."""
     options = {"error_cb": quiet, "reconnect_time_wait": 0.05, "max_reconnect_attempts": -1} | options
-    client = await nats.connect(url, **options)
+    client = await nats.connect(url.split(","), **options)
     try:
         yield client
     finally:

@@ -21,6 +21,7 @@ import roost
 from roost.demo import contracts, team
 from roost.demo.contracts import FileRef, Folder, Progress
 from roost.demo.gather import gather
+from roost.demo.progress import Lines
 
 __all__ = ["folder"]  # a fixture
 
@@ -41,7 +42,9 @@ def test_a_folder_is_audited_by_a_team_of_processes(folder: Path, tmp_path: Path
         0,
     )  # 4 digests, 2 links, audit, report
     assert 0 < seconds < 30
-    assert "6 of 6 tasks have ended (100 %)" in lines
+    assert "6 of 6 tasks for files have ended (100 %)" in lines
+    assert "8 tasks in all: 4 digest and 2 links for files, 1 audit, 1 report" in lines
+    assert "6 tasks for files: 6 done" in (out / "report.md").read_text()
 
     report = json.loads((out / "report.json").read_text())
     assert [one["path"] for one in report["files"]] == ["README.md", "docs/a.md", "tool.py"]
@@ -64,17 +67,29 @@ def test_the_timeline_has_a_lane_for_every_agent(folder: Path, tmp_path: Path) -
     out = tmp_path / "out"
     assert demo(folder, out).returncode == 0
     root = ElementTree.parse(out / "timeline.svg").getroot()
-    lanes = {one.text for one in root.iter() if one.get("class") == "ink name"}
+    lanes = {(one.text or "").rpartition("-")[0] for one in root.iter() if one.get("class") == "ink name"}
     assert {"coordinator-1", "linker-1", "reporter-1"} <= lanes
     assert lanes & {"digester-1", "digester-2"}
+    words = " ".join(text.strip() for text in root.itertext())
+    assert not re.search(r"\d (running|open)", words), "it is drawn when all has ended"
+    assert "7 tasks, 7 done" in words  # of the run; the run itself is told apart
 
 
 def test_json_is_all_there_is_on_standard_output(folder: Path, tmp_path: Path) -> None:
     done = demo(folder, tmp_path / "out", "--json")
     assert (done.returncode, done.stderr) == (0, "")
     found = json.loads(done.stdout)
-    assert list(found) == ["submitted", "done", "dead", "cancelled", "retries", "seconds"]
+    counted = ["submitted", "done", "dead", "cancelled", "retries", "seconds"]
+    assert list(found) == [*counted, "kinds", "files"]
     assert (found["submitted"], found["done"]) == (8, 8)
+    assert {kind: one["submitted"] for kind, one in found["kinds"].items()} == {
+        "audit": 1,
+        "digest": 4,
+        "links": 2,
+        "report": 1,
+    }
+    out = tmp_path / "out"
+    assert found["files"] == [str(out / name) for name in ("report.md", "report.json", "timeline.svg")]
 
 
 @pytest.mark.slow_limit(120)
@@ -117,6 +132,22 @@ def test_an_output_that_cannot_be_a_folder_is_refused_at_once(folder: Path) -> N
     done = demo(folder, folder / "tool.py" / "out")
     assert done.returncode == 2
     assert "is a file; name another folder for the report with --out" in done.stderr
+
+
+def test_an_output_in_a_file_system_that_takes_no_folder_is_refused_before_anything_is_started(
+    folder: Path,
+) -> None:
+    done = demo(folder, Path("/proc/roost-demo"))
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "nothing can be written to /proc/roost-demo (" in done.stderr
+
+
+@pytest.mark.parametrize(("ended", "said"), [(196, "54 %"), (361, "100 %"), (40, "11 %")])
+def test_the_share_that_is_told_is_the_share_that_has_ended(
+    ended: int, said: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Lines().progress(Progress(ended=ended, submitted=361))
+    assert capsys.readouterr().out == f"{ended} of 361 tasks for files have ended ({said})\n"
 
 
 @asynccontextmanager
@@ -204,7 +235,7 @@ async def test_a_process_killed_in_the_middle_loses_and_doubles_nothing(victim: 
         submitted, done, *_ = numbers(out.decode().splitlines()[-1])
         assert (submitted, done) == (4002, 4002)
         assert re.search(
-            rf"{victim}-\d \(pid {pid}\) was killed by SIGKILL; it starts again", errors.decode()
+            rf"{victim}-\d-\w+ \(pid {pid}\) was killed by SIGKILL; it starts again", errors.decode()
         )
         report = json.loads((tmp_path / "out" / "report.json").read_text())
         assert len(report["files"]) == 2000

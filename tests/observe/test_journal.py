@@ -65,6 +65,74 @@ def test_at_the_end_the_events_without_a_line_are_summed_up(
     assert lines(caplog) == ["dropped", "refused", "dropped: 2 more since the last line about them"]
 
 
+def test_the_line_for_many_says_what_they_were_about(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, journal = Clock(monkeypatch), Journal()
+    for number in range(25):
+        journal.record("task_dead", subject=f"page:{number}")
+    journal.record("task_dead", subject="page:7")
+    clock.now += 1
+    journal.record("task_dead", subject="page:x")
+    journal.record("task_dead", subject="page:y")
+    journal.close()
+    named = ", ".join(f"page:{number}" for number in range(1, 21))
+    assert lines(caplog) == [
+        "task_dead page:0",
+        f"task_dead page:x (25 more of these in the meantime: {named} and 4 more)",
+        "task_dead: 1 more since the last line about them: page:y",
+    ]
+
+
+async def test_what_had_no_line_is_told_when_the_second_is_over_and_no_other_event_comes(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("roost.observe.journal.LOG_INTERVAL_S", 0.02)
+    told = asyncio.Event()
+
+    class Ear(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            if "since the last line" in record.getMessage():
+                told.set()
+
+    ear = Ear()
+    logging.getLogger("roost").addHandler(ear)
+    try:
+        journal = Journal()
+        for id in ("a", "b"):
+            journal.record("task_handed_back", subject=id, level=logging.ERROR)
+        async with asyncio.timeout(10):
+            await told.wait()
+    finally:
+        logging.getLogger("roost").removeHandler(ear)
+    assert lines(caplog) == [
+        "task_handed_back a",
+        "task_handed_back: 1 more since the last line about them: b",
+    ]
+    assert caplog.records[-1].levelname == "ERROR"
+    journal.close()
+    assert len(lines(caplog)) == 2
+
+
+def test_lines_about_a_server_that_stays_away_become_rare_until_it_is_back(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock, journal = Clock(monkeypatch), Journal()
+
+    def away(seconds: int) -> int:
+        before = len(lines(caplog))
+        for _ in range(seconds):
+            journal.record("reconnect_failed", reason="refused")
+            clock.now += 1
+        return len(lines(caplog)) - before
+
+    assert away(300) == 14  # after 1, 2, 4, 8, 16 seconds, then every 30
+    journal.record("reconnected", level=logging.INFO)
+    assert lines(caplog)[-1] == "reconnect_failed: 28 more since the last line about them"
+    assert away(1) == 1, "the first of a new outage has a line at once"
+    assert journal.counters["reconnect_failed"] == 301
+
+
 def test_several_at_once_are_counted_as_several() -> None:
     journal, heard = Journal(), list[Event]()
     journal.watch(heard.append)

@@ -331,7 +331,7 @@ async def test_an_epoch_of_a_stranger_does_no_harm(nats_url: str, namespace: str
         for run in "abcd":
             with pytest.raises(ConfigError, match="there is no run"):
                 await run_histories(bus.log, run)
-        assert (await find_run(bus.log, "e")).begun_s == 0.0
+        assert (await find_run(bus.log, "e")).begun_s > 0  # when the server stored it
         assert (await run_histories(bus.log, "e"))[0].status == "open"
 
 

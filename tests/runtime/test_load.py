@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,26 @@ def test_a_module_that_cannot_be_imported_is_told_with_the_place(
     assert str(error.value).startswith("module shop_two cannot be imported: ")
     assert message in str(error.value)
     assert "\n" not in str(error.value)
+
+
+def test_what_a_library_raises_is_told_with_the_line_of_the_users_own_code_that_called_it(
+    folder: Path,
+) -> None:
+    (folder / "shop_six.py").write_text("import json\n\ndef read():\n    return json.loads('{')\n")
+    (folder / "shop_seven.py").write_text("import shop_six\nCONFIG = shop_six.read()\n")
+    with pytest.raises(ConfigError) as error:
+        load_agent("shop_seven:agent")
+    assert "JSONDecodeError: " in str(error.value)
+    assert "(shop_six.py, line 4; raised in " in str(error.value)
+    assert re.search(r"json.decoder\.py, line \d+\)$", str(error.value))
+
+
+def test_a_mistake_in_the_syntax_of_another_module_is_told_with_who_imports_it(folder: Path) -> None:
+    (folder / "shop_eight.py").write_text("x = 1\ndef f(:\n")
+    (folder / "shop_nine.py").write_text("import shop_eight\n")
+    with pytest.raises(ConfigError) as error:
+        load_agent("shop_nine:agent")
+    assert str(error.value).endswith("(shop_eight.py, line 2); imported in shop_nine.py, line 1")
 
 
 def test_a_missing_module_is_told_with_where_it_was_looked_for(folder: Path) -> None:

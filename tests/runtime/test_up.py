@@ -45,7 +45,7 @@ async def test_sigterm_stops_everything_in_order(nats_url: str, namespace: str) 
         assert f"2 agents in 4 processes on {nats_url}, namespace {namespace}; Ctrl-C stops" in program.text
         assert "SIGTERM: stopping, 10 s for running handlers" in program.text
         for name in ("worker-1", "worker-2", "thread-worker-1", "thread-worker-2"):
-            assert f"{name} has stopped" in program.text
+            assert re.search(rf"\b(?<!-){name}-[a-z2-9]{{6}} has stopped", program.text), name
 
 
 async def test_what_takes_longer_than_the_grace_goes_to_another_supervisors_process(
@@ -122,9 +122,10 @@ async def test_a_killed_process_is_reported_with_the_time_of_its_return(
             os.kill(pid, signal.SIGKILL)
             line = await program.says("was killed")
             assert re.search(
-                rf"worker-1 \(pid {pid}\) was killed by SIGKILL; it starts again in 0\.\d s", line
+                rf"worker-1-[a-z2-9]{{6}} \(pid {pid}\) was killed by SIGKILL; it starts again in 0\.\d s",
+                line,
             )
-            await program.says("worker-1 is ready")
+            await program.says("worker-1-", " is ready")
 
 
 @pytest.mark.parametrize(
@@ -151,7 +152,7 @@ async def test_one_agent_that_cannot_start_does_not_end_the_others(nats_url: str
     async with Ear() as ear:
         async with up(ear, nats_url, namespace, "fleet:worker", "fleet:missing", ready=1) as program:
             await program.says(
-                "fleet:missing-1 cannot start: module fleet has no 'missing'", "it starts again in"
+                "fleet:missing-1-", " cannot start: module fleet has no 'missing'", "it starts again in"
             )
             program.signal(signal.SIGTERM)
             assert await program.ends() == 0
@@ -171,10 +172,10 @@ async def test_an_agent_that_was_ready_once_is_tried_again_even_if_it_is_the_onl
             broken.touch()
             os.kill(pids(program)[0], signal.SIGKILL)
             await program.says(
-                "worker-1 cannot start: module deployed cannot be imported: OSError: half", "again"
+                "worker-1-", " cannot start: module deployed cannot be imported: OSError: half", "again"
             )
             broken.unlink()
-            await program.says("worker-1 is ready")
+            await program.says("worker-1-", " is ready")
             program.signal(signal.SIGTERM)
             assert await program.ends() == 0
 
@@ -199,3 +200,15 @@ async def test_a_hangup_of_the_terminal_stops_as_well(nats_url: str, namespace: 
         async with up(ear, nats_url, namespace, "fleet:worker", ready=1) as program:
             program.signal(signal.SIGHUP)
             assert await program.ends() == 0
+
+
+async def test_a_shell_that_ignores_ctrl_c_for_what_runs_in_its_background_does_not_keep_it_from_stopping(
+    nats_url: str, namespace: str
+) -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # a started process inherits that
+    try:
+        async with Ear() as ear, up(ear, nats_url, namespace, "fleet:worker", ready=1) as program:
+            program.signal(signal.SIGINT)
+            assert await program.ends() == 0
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 from roost.cli.terminal import stamp
-from roost.tasks import Attempt, DeadLetter, TaskHistory
+from roost.tasks import Attempt, DeadLetter, Ref, TaskHistory
 
 
 def attempt_json(attempt: Attempt) -> dict[str, Any]:
@@ -42,7 +42,7 @@ def letter_json(letter: DeadLetter) -> dict[str, Any]:
         "reason": letter.reason,
         "error": letter.error,
         "attempts": [attempt_json(attempt) for attempt in letter.history],
-        "replays": list(letter.replays),
+        "replays": [str(Ref(letter.run, letter.name, id)) for id in letter.replays],
         "input": payload_json(letter.input),
     }
 

@@ -8,7 +8,21 @@ from typing import Annotated
 import typer
 
 import roost
-from roost.cli import dead, demo, provision, runs, server, tasks, timeline, up
+from roost.cli import (
+    agents,
+    dead,
+    demo,
+    permissions,
+    provision,
+    runs,
+    server,
+    signalling,
+    status,
+    tasks,
+    timeline,
+    up,
+)
+from roost.cli.options import Context, use_context
 
 app = typer.Typer(
     name="roost",
@@ -31,20 +45,26 @@ def roost_command(
     version: Annotated[
         bool, typer.Option("--version", help="Print the version and exit.", callback=_version, is_eager=True)
     ] = False,
+    context: Context = None,
 ) -> None:
     """Multi-agent systems over NATS.
 
-    `roost demo` shows what it does, on the files of a folder. NATS_URL and ROOST_NAMESPACE in the environment
-    say which server and which namespace the other commands talk to.
+    `roost demo` shows what it does, on the files of a folder. The other commands talk to the server that --context,
+    NATS_URL or the selected context of the `nats` tool says, and to the namespace of ROOST_NAMESPACE.
     """
+    use_context(context)
 
 
 app.command("demo")(demo.demo)
 app.command("up")(up.up_command)
-app.command("server")(server.server)
+app.add_typer(server.app, name="server")
+app.command("status")(status.status)
 app.command("provision")(provision.provision_command)
+app.command("permissions")(permissions.permissions_command)
+app.command("agents")(agents.agents)
 app.add_typer(dead.app, name="dead")
 app.add_typer(tasks.app, name="tasks")
+runs.app.command("signal")(signalling.signal_command)
 app.add_typer(runs.app, name="runs")
 app.command("timeline")(timeline.timeline)
 

@@ -19,9 +19,10 @@ from roost.cli.running import command, usage, wait_for
 from roost.cli.terminal import console, print_json
 from roost.contracts import Task, Workflow
 from roost.errors import ConfigError
-from roost.instance import report_suffix
+from roost.instance import reported
 from roost.runtime.load import load
-from roost.tasks.administer import Change, Contracted, Reported, Size, provision
+from roost.tasks.administer import Change, Contracted, Size, provision
+from roost.tasks.provision import Reported
 
 STYLES = {"created": "green", "changed": "yellow", "unchanged": "dim", "refused": "red"}
 FUTURE = {"created": "would be created", "changed": "would be changed"}
@@ -103,10 +104,7 @@ def _wanted(targets: Sequence[str]) -> tuple[list[Contracted], list[Reported]]:
         found = load(target)
         if isinstance(found, Agent):
             contracts += [one.contract for one in found.handlers if isinstance(one.contract, Task | Workflow)]
-            reports += [
-                Reported(agent=found.name, name=one.contract.name, suffix=report_suffix(one.of))
-                for one in found.followers
-            ]
+            reports += [reported(found.name, one.contract, one.of) for one in found.followers]
         elif isinstance(found, Task | Workflow):
             contracts.append(found)
         else:

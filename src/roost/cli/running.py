@@ -14,7 +14,7 @@ import typer
 
 from roost._text import clean
 from roost.bus import Bus, connect
-from roost.errors import ConfigError, RoostError, UnsafeToken
+from roost.errors import ConfigError, RoostError, StreamMissing, UnsafeToken
 from roost.tasks.reading import attach
 
 P = ParamSpec("P")
@@ -60,12 +60,36 @@ def wait_for(coroutine: Coroutine[Any, Any, R]) -> R:
     return asyncio.run(coroutine)
 
 
+class NothingYet(ConfigError):
+    """Nobody has stored anything in the namespace on this server, so that it has no log."""
+
+    def __init__(self, bus: Bus) -> None:
+        super().__init__(
+            f"nothing has been stored in namespace {bus.namespace} on {bus.settings.shown} yet (there is no stream "
+            f"{bus.log.stream}); if there should be something, compare the namespace and the server"
+        )
+
+
 @asynccontextmanager
 async def reading(url: str | None, namespace: str | None) -> AsyncIterator[Bus]:
-    """A bus on a log that exists. Raises ConnectError, StreamMissing."""
+    """A bus on a log that exists. Raises ConnectError, NothingYet."""
     async with connect(url, namespace=namespace, name="roost-cli") as bus:
-        await attach(bus.log)
+        try:
+            await attach(bus.log)
+        except StreamMissing:
+            raise NothingYet(bus) from None
         yield bus
+
+
+@contextmanager
+def listing(*, json: bool) -> Iterator[None]:
+    """For a block that prints a list: of nothing at all it is an empty one, which is no failure."""
+    try:
+        yield
+    except NothingYet as error:
+        if json:
+            sys.stdout.write("[]\n")
+        sys.stderr.write(f"roost: {clean(str(error), 2000)}\n")
 
 
 def say_unreadable(bus: Bus) -> None:

@@ -1,33 +1,83 @@
-"""`roost tasks`: what happened to one task."""
+"""`roost tasks`: what is open, and what happened to one task."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
 from roost.cli._tasks_json import history_json
+from roost.cli.naming import named_task
 from roost.cli.options import AsJson, Namespace, Url
-from roost.cli.running import command, reading, say_unreadable, wait_for
+from roost.cli.running import command, listing, reading, say_unreadable, wait_for
 from roost.cli.terminal import lasted, print_fields, print_json, print_table, when
 from roost.errors import ConfigError
 from roost.tasks import Attempt, Ref, TaskHistory
-from roost.tasks.reading import find_task, read_history
+from roost.tasks.backlog import PAGE, Backlog, backlog
+from roost.tasks.reading import read_history
 
-app = typer.Typer(no_args_is_help=True, help="Tasks: what happened to them.")
+app = typer.Typer(no_args_is_help=True, help="Tasks: what is open, and what happened to one.")
 
 
 @app.callback()
 def tasks_command() -> None:
-    """Tasks: what happened to them."""
+    """Tasks: what is open, and what happened to one."""
+
+
+@app.command("ls")
+@command
+def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> None:
+    """Show what is open: for each contract, how many tasks wait, are in work, have died.
+
+    In work is whatever a worker was given and has not ended, also in backoff; a workflow that waits too. CONSUMER is
+    what its workers share; without one no worker was ever started.
+
+    \b
+    Example:
+      roost tasks ls
+    """
+    with listing(json=json):
+        found, complete = wait_for(_backlog(url, namespace))
+        if json:
+            print_json([asdict(one) for one in found])
+        elif found:
+            rows = [
+                (
+                    one.name,
+                    f"{one.waiting:,}",
+                    f"{one.in_work:,}",
+                    f"{one.dead:,}",
+                    _consumer(one),
+                )
+                for one in found
+            ]
+            print_table(("TASK", "WAITING", "IN WORK", "DEAD", "CONSUMER"), rows, styles=("bold",))
+        else:
+            sys.stderr.write("no tasks\n")
+        if not complete:
+            sys.stderr.write(
+                f"roost: more than {PAGE:,} tasks; a contract that no worker ever served may be missing\n"
+            )
+
+
+def _consumer(one: Backlog) -> str:
+    if not one.consumer:
+        return "none: no worker was ever started"
+    return one.consumer + (", nobody pulls just now" if one.waiting and not one.pulls else "")
+
+
+async def _backlog(url: str | None, namespace: str | None) -> tuple[list[Backlog], bool]:
+    async with reading(url, namespace) as bus:
+        return await backlog(bus.log)
 
 
 @app.command("show")
 @command
 def show(
-    id: Annotated[str, typer.Argument(metavar="ID", help="As `Handle.id` gives it.")],
+    id: Annotated[str, typer.Argument(metavar="ID", help="As `Handle.id` gives it, or NAME:KEY.")],
     url: Url = None,
     namespace: Namespace = None,
     json: AsJson = False,
@@ -40,7 +90,7 @@ def show(
     """
     history = wait_for(_read(id, url, namespace))
     if json:
-        print_json(history_json(history, id))
+        print_json(history_json(history, str(Ref(history.run, history.name, history.id))))
         return
     took = history.ended_s - history.submitted_s if history.ended_s is not None else None
     print_fields(
@@ -69,12 +119,12 @@ def print_attempts(attempts: Sequence[Attempt]) -> None:
         )
         for one in attempts
     ]
-    print_table(("ATTEMPT", "BY", "STARTED", "TOOK", "RESULT", "ERROR"), rows)
+    print_table(("ATTEMPT", "BY", "STARTED", "TOOK", "RESULT", "ERROR"), rows, full=True)
 
 
 async def _read(id: str, url: str | None, namespace: str | None) -> TaskHistory:
     async with reading(url, namespace) as bus:
-        history = await read_history(bus.log, await find_task(bus.log, id))
+        history = await read_history(bus.log, await named_task(bus.log, id))
         say_unreadable(bus)
         if history is None:
             raise ConfigError(f"task {id!r} has been removed from the log just now")

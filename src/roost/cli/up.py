@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.text import Text
 
-from roost._text import clean, redact
+from roost._text import clean
 from roost.cli.options import Namespace, Url
 from roost.cli.running import command, usage, wait_for
 from roost.runtime import AgentSpec, Notice, SupervisorOptions, up
@@ -33,8 +34,18 @@ def up_command(
         float, typer.Option(metavar="SECONDS", min=0, help="How long running handlers may take at the end.")
     ] = 10.0,
     log_level: Annotated[
-        str, typer.Option(metavar="LEVEL", help="Of the agents' logs: debug, info, warning or error.")
+        str,
+        typer.Option(
+            metavar="LEVEL", help="Of agents' logs: debug (with whole tracebacks), info, warning, error."
+        ),
     ] = "info",
+    health_file: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Written anew every 2 s; its first line is `ready` when all processes are. For probes.",
+        ),
+    ] = None,
     url: Url = None,
     namespace: Namespace = None,
 ) -> None:
@@ -56,9 +67,11 @@ def up_command(
     told = _Printer()
     told(
         f"{_counted(len(specs), 'agent', 'agents')} in {_counted(count, 'process', 'processes')} on "
-        f"{clean(redact(', '.join(settings.servers)))}, namespace {settings.namespace}; Ctrl-C stops"
+        f"{settings.shown}, namespace {settings.namespace}; Ctrl-C stops"
     )
-    raise typer.Exit(wait_for(up(specs, url=url, namespace=namespace, options=options, tell=told)))
+    raise typer.Exit(
+        wait_for(up(specs, url=url, namespace=namespace, options=options, health=health_file, tell=told))
+    )
 
 
 class _Printer:

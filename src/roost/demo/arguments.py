@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections import Counter
 from pathlib import Path
 
@@ -40,10 +41,12 @@ def check_out(out: Path) -> Path:
             raise Unusable(
                 f"{clean(str(there), 300)} is a file; name another folder for the report with --out"
             )
-        if not os.access(there, os.W_OK | os.X_OK):
+        try:  # what the permissions say is not all: a file system may be read-only, full, or none to write to
+            os.rmdir(tempfile.mkdtemp(prefix=".roost-demo-", dir=there))
+        except OSError as error:
             raise Unusable(
-                f"nothing can be written to {shown}; name another folder for the report with --out"
-            )
+                f"nothing can be written to {shown} ({_why(error)}); name another folder for the report with --out"
+            ) from error
     except (OSError, RuntimeError, ValueError) as error:
         raise Unusable(f"{shown} cannot be the folder for the report: {_why(error)}") from error
     return target

@@ -11,7 +11,7 @@ import asyncio
 import json
 import secrets
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,13 +26,15 @@ from roost.demo.contracts import AtWork, Folder, Progress, Written
 from roost.demo.faults import RAISES
 from roost.demo.gather import gather
 from roost.demo.progress import View, notice, view
-from roost.demo.report import TaskTotals, totals
+from roost.demo.report import TaskTotals, by_kind, title, totals
 from roost.demo.saboteur import Saboteur
-from roost.demo.summary import incidents, resumptions
-from roost.errors import RoostError, ServerUnavailable
+from roost.demo.summary import incidents, kinds_line, resumptions
+from roost.demo.write import PICTURE, put
+from roost.errors import RoostError, ServerUnavailable, TaskDead
+from roost.pictures import Timeline
 from roost.runtime import AgentSpec, Supervisor, SupervisorOptions
 from roost.server import LocalServer
-from roost.tasks import Handle
+from roost.tasks import Handle, TaskHistory
 
 NAMESPACE = "demo"
 START_S = 60.0
@@ -45,6 +47,10 @@ class Ended:
     """How an audit ended."""
 
     counts: TaskTotals
+    kinds: dict[str, TaskTotals]
+    """Of each kind of task; those for files are `digest` and `links`."""
+    files: list[str]
+    """What was written."""
     as_it_should: bool
 
 
@@ -65,14 +71,21 @@ def run_demo(path: Path, *, out: Path, workers: int, as_json: bool, faults: bool
     except (RoostError, TimeoutError, OSError) as error:
         sys.stderr.write(f"roost demo: {clean(str(error), 1000)}\n")
         return 1
-    sys.stdout.write(f"{_last_line(ended.counts, as_json=as_json)}\n")
+    sys.stdout.write(f"{_last_line(ended, as_json=as_json)}\n")
     sys.stdout.flush()
     return 0 if ended.as_it_should else 1
 
 
-def _last_line(counts: TaskTotals, *, as_json: bool) -> str:
-    fields = counts.model_dump(include={"submitted", "done", "dead", "cancelled", "retries", "seconds"})
-    return json.dumps(fields) if as_json else " ".join(f"{name}={value}" for name, value in fields.items())
+def _last_line(ended: Ended, *, as_json: bool) -> str:
+    fields = _numbers(ended.counts)
+    if not as_json:
+        return " ".join(f"{name}={value}" for name, value in fields.items())
+    kinds = {kind: _numbers(counts) for kind, counts in ended.kinds.items()}
+    return json.dumps({**fields, "kinds": kinds, "files": ended.files})
+
+
+def _numbers(counts: TaskTotals) -> dict[str, float]:
+    return counts.model_dump(include={"submitted", "done", "dead", "cancelled", "retries", "seconds"})
 
 
 async def _audit(root: Path, out: Path, workers: int, shown: View, *, faults: bool) -> Ended:
@@ -119,21 +132,35 @@ async def _audit(root: Path, out: Path, workers: int, shown: View, *, faults: bo
                 f"{written.digested} files read, {written.broken_links} broken links, "
                 f"{written.marks} TODO or FIXME marks, {written.skipped} skipped"
             )
+            await asyncio.to_thread(_finished, root, out, found.histories)
             shown.say("\n".join(f"wrote {clean(one, 300)}" for one in written.files))
         else:
             sys.stderr.write(f"roost demo: {written}\n")
-        counts = totals(found.histories)
+        counts, kinds = totals(found.histories), by_kind(found.histories)
+        shown.say(f"{counts.submitted} tasks in all: {kinds_line(kinds)}")
         well = isinstance(written, Written) and counts.done + counts.dead == counts.submitted
         if faults:
             well = well and saboteur.struck and resumptions(found.histories) > 0
         dead = [one.path for one in found.dead]
-        return Ended(counts=counts, as_it_should=well and dead == ([RAISES] if faults else []))
+        return Ended(
+            counts=counts,
+            kinds=kinds,
+            files=written.files if isinstance(written, Written) else [],
+            as_it_should=well and dead == ([RAISES] if faults else []),
+        )
+
+
+def _finished(root: Path, out: Path, histories: Sequence[TaskHistory]) -> None:
+    """Draw the picture once more: in the reporter's, its own task and the whole audit were still at work."""
+    put(out / PICTURE, Timeline(histories, title(root)).svg())
 
 
 async def _result(handle: Handle[Written]) -> Written | str:
     """What the reporter wrote; a sentence if the audit ended without."""
     try:
         return await handle.result()
+    except TaskDead as error:  # that the letter can be replayed is no help: its server ends with this
+        return f"the audit failed: {clean(error.letter.reason, 1000)}"
     except RoostError as error:
         return clean(str(error), 1000)
 

@@ -44,7 +44,8 @@ class Lines(Quiet):
         if tenth > self._told:
             self._told = tenth
             dead = f", {value.dead} dead" if value.dead else ""
-            self.say(f"{value.ended} of {value.submitted} tasks have ended ({tenth * 10} %){dead}")
+            percent = value.ended * 100 // value.submitted
+            self.say(f"{value.ended} of {value.submitted} tasks for files have ended ({percent} %){dead}")
 
 
 class Bar(Quiet):
@@ -73,7 +74,7 @@ class Bar(Quiet):
         if value.ended < self._ended:  # a coordinator that took over counts from the start again
             return
         self._ended = value.ended
-        what = f"tasks ({value.dead} dead)" if value.dead else "tasks"
+        what = f"tasks for files ({value.dead} dead)" if value.dead else "tasks for files"
         self._bar.update(self._job, description=what, total=value.submitted, completed=value.ended)
 
 

@@ -7,6 +7,7 @@ that two audits of the same files differ in times only.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel
@@ -166,6 +167,17 @@ def totals(histories: Sequence[TaskHistory]) -> TaskTotals:
         retries=sum(one.retries for one in histories),
         seconds=round(max(0.0, max(ended, default=began) - began), 3),
     )
+
+
+def by_kind(histories: Sequence[TaskHistory]) -> dict[str, TaskTotals]:
+    """`totals` of each kind of task, by its name."""
+    names = sorted({one.name for one in histories})
+    return {name: totals([one for one in histories if one.name == name]) for name in names}
+
+
+def title(root: Path) -> str:
+    """Of the picture."""
+    return f"roost demo: audit of {root.name or root}"
 
 
 def _kinds(read: Sequence[Digest]) -> list[KindTotal]:

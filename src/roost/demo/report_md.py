@@ -31,7 +31,7 @@ def render(report: AuditReport, *, picture: str) -> str:
     parts = [
         f"# Audit of {_code(report.folder)}",
         f"{', '.join(total)}. {links.external:,} links to the web were counted and not followed.",
-        f"{_count(tasks.submitted, 'task')}: {tasks.done:,} done, {tasks.dead:,} dead, "
+        f"{_count(tasks.submitted, 'task')} for files: {tasks.done:,} done, {tasks.dead:,} dead, "
         f"{tasks.cancelled:,} cancelled, {tasks.retries:,} retries, {tasks.seconds:g} s. Began {report.began}."
         + (
             f" Its coordinator was lost and resumed {_times(report.resumptions)}."

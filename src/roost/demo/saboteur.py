@@ -13,7 +13,7 @@ from collections.abc import Callable
 from roost.demo.contracts import AtWork, Progress
 from roost.runtime import Supervisor
 
-COORDINATOR = "coordinator-1"
+COORDINATOR = ":coordinator"
 
 
 class Saboteur:
@@ -42,8 +42,11 @@ class Saboteur:
         """Wait for the moment, and kill."""
         await self._third.wait()
         await self._at_work.wait()
-        self._say(f"killing {self._victim} and {COORDINATOR} with SIGKILL, in the middle of their work")
-        for process in team.processes:
-            if process.name in (self._victim, COORDINATOR):
-                process.send_signal(signal.SIGKILL)
+        struck = [
+            one for one in team.processes if one.name == self._victim or one.spec.target.endswith(COORDINATOR)
+        ]
+        names = " and ".join(one.name for one in struck)
+        self._say(f"killing {names} with SIGKILL, in the middle of their work")
+        for process in struck:
+            process.send_signal(signal.SIGKILL)
         self.struck = True

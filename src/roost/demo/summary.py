@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from roost._text import clean
-from roost.demo.contracts import audit
+from roost.demo.contracts import audit, digest, links
+from roost.demo.report import TaskTotals
 from roost.tasks import TaskHistory
 
 LISTED = 10
@@ -30,6 +31,16 @@ def incidents(histories: Sequence[TaskHistory]) -> list[str]:
                 f"resumed: {attempt.by} went on with the audit at {attempt.started_s - run.submitted_s:.1f} s"
             )
     return lines
+
+
+def kinds_line(kinds: Mapping[str, TaskTotals]) -> str:
+    """How many tasks of each kind; those for files first, which progress and report count alone."""
+    said = [f"{kinds[name].submitted:,} {name}" for name in (digest.name, links.name) if name in kinds]
+    files = " and ".join(said)
+    others = [
+        f"{one.submitted:,} {name}" for name, one in kinds.items() if name not in (digest.name, links.name)
+    ]
+    return ", ".join([*([f"{files} for files"] if files else []), *others])
 
 
 def _task(one: TaskHistory) -> str:

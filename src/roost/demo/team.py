@@ -35,7 +35,7 @@ from roost.demo.digest import digest_text
 from roost.demo.faults import digest_planted
 from roost.demo.gather import Findings, gather
 from roost.demo.links import check_links
-from roost.demo.report import build
+from roost.demo.report import build, title
 from roost.demo.scan import NotText, read_text
 from roost.demo.summary import resumptions
 from roost.demo.write import write
@@ -64,8 +64,8 @@ async def a_voice() -> AsyncIterator[Tell]:
         yield tell
 
 
-coordinator = Agent("coordinator", lifespan=a_voice)
-digester = Agent("digester")
+coordinator = Agent("coordinator", lifespan=a_voice, calls=[digest, links, report, progress])
+digester = Agent("digester", calls=[at_work])
 linker = Agent("linker")
 reporter = Agent("reporter", lifespan=a_bus)
 
@@ -129,7 +129,7 @@ def _write(order: ReportOrder, found: Findings, instance: str, began_s: float) -
         resumptions=resumptions(others),
     )
     own = [_running(one, instance, began_s) for one in found.histories if one.name == report.name]
-    picture = Timeline([*others, *own], f"roost demo: audit of {whole.folder}", until_s=time.time())
+    picture = Timeline([*others, *own], title(Path(order.root)), until_s=time.time())
     return Written(
         files=write(whole, picture.svg(), Path(order.out)),
         digested=len(whole.files),

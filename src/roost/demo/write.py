@@ -28,10 +28,11 @@ def write(report: AuditReport, svg: str, out: Path) -> list[str]:
         JSON: report.model_dump_json(indent=2) + "\n",
         PICTURE: svg,
     }
-    return [_put(out / name, text) for name, text in texts.items()]
+    return [put(out / name, text) for name, text in texts.items()]
 
 
-def _put(path: Path, text: str) -> str:
+def put(path: Path, text: str) -> str:
+    """Write a file whole; its path. Raises OSError."""
     descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with open(descriptor, "w", encoding="utf-8", newline="\n") as file:

@@ -5,6 +5,7 @@ Nothing is asked of a coordinator or a worker, so a run of yesterday reads like 
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -99,6 +100,9 @@ async def _infos(log: Log, runs: Sequence[str]) -> list[RunInfo]:
         [s for ref, _ in refs.values() for s in (log.subjects.task(ref), log.subjects.end(ref))]
     )
     infos = []
+    gone = [run for run, (ref, _) in refs.items() if log.subjects.task(ref) not in own]  # a cancelled one's is
+    firsts = await asyncio.gather(*(_first(log, places[run].epoch) for run in gone))
+    began = dict(zip(gone, firsts, strict=True))
     for run, (ref, epoch) in refs.items():
         end_record, task = own.get(log.subjects.end(ref)), own.get(log.subjects.task(ref))
         end = json_object(end_record) if end_record is not None else {}
@@ -110,12 +114,18 @@ async def _infos(log: Log, runs: Sequence[str]) -> list[RunInfo]:
                 task=str(ref),
                 status=_status(end) if end_record is not None else state["status"] if state else "open",
                 reason=str(end.get("reason", "")) if end else state["reason"] if state else "",
-                begun_s=task.stored_s if task is not None else _number(epoch.get("at")),
+                begun_s=task.stored_s if task is not None else began[run],
                 ended_s=end_record.stored_s if end_record is not None else None,
                 by=str(epoch.get("by", "")),
             )
         )
     return infos
+
+
+async def _first(log: Log, subject: str) -> float:
+    """When the first record on a subject was stored, server time; 0 if there is none."""
+    page = await log.page({"seq": 1, "next_by_subj": subject, "batch": 1})
+    return page[0].stored_s if page else 0.0
 
 
 def _status(end: dict[str, Any]) -> str:
@@ -132,10 +142,6 @@ def _standing(record: Record | None, epoch: Record) -> StateRecord | None:
     if state["status"] == "parked" and epoch.seq > record.seq:
         return None  # it has been taken up again since
     return state
-
-
-def _number(value: object) -> float:
-    return float(value) if isinstance(value, int | float) else 0.0
 
 
 def json_object(record: Record) -> dict[str, Any]:

@@ -122,7 +122,7 @@ def environment(
     """What all processes of a supervisor have in their environment: its own, and what it was told."""
     given = {"NATS_URL": url, "ROOST_NAMESPACE": namespace}
     return {
-        **{key: value for key, value in os.environ.items() if key not in ("ROOST_INSTANCE", "ROOST_NUMBER")},
+        **{key: value for key, value in os.environ.items() if key not in ("ROOST_INSTANCE", "ROOST_PLACE")},
         **{key: value for key, value in given.items() if value is not None},
         "ROOST_GRACE_S": repr(grace_s),
         "ROOST_LOG_LEVEL": log_level,

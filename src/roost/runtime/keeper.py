@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 from roost._text import clean
+from roost.discovery import instance_name
 from roost.runtime.backoff import Deaths
 from roost.runtime.child import Child
 from roost.runtime.lifeline import HURRY_S, MARGIN_S
@@ -27,15 +28,15 @@ class AgentProcess:
     def __init__(
         self,
         spec: AgentSpec,
-        number: int,
+        place: str,
         *,
         environment: Mapping[str, str],
         directory: str | None,
         tell: Callable[[Notice], None],
     ) -> None:
         self.spec = spec
-        self.name = f"{spec.name or spec.target}-{number}"
-        """Of the instance, such as ``packer-1``; made of the target until the process has told it."""
+        self.name = instance_name(spec.name, place) if spec.name else f"{spec.target}-{place}"
+        """Of the instance, such as ``packer-1-k3f9qm``; made of the target until the process has told it."""
         self.state: State = "starting"
         """``waiting`` for the server, ``ready``, ``resting`` until it is started again, ``stopped``."""
         self.starts = 0
@@ -46,7 +47,7 @@ class AgentProcess:
         """Of the last process that ended here; negative for a signal."""
         self.pid: int | None = None
         """Of the process that runs here now; None if none does."""
-        own = {"ROOST_INSTANCE": self.name} if spec.name else {"ROOST_NUMBER": str(number)}
+        own = {"ROOST_INSTANCE": self.name} if spec.name else {"ROOST_PLACE": place}
         self._environment = {**environment, **own}
         self._directory = directory
         self._tell_supervisor = tell

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
+import sysconfig
 import traceback
 from pathlib import Path
 from types import ModuleType
@@ -18,6 +20,7 @@ from roost.agent import Agent
 from roost.errors import ConfigError
 
 _PACKAGE = str(Path(__file__).parent.parent)
+_STANDARD = tuple({sysconfig.get_path(kind) + os.sep for kind in ("stdlib", "platstdlib")})
 
 
 def check_target(target: str) -> tuple[str, str]:
@@ -71,13 +74,28 @@ def _imported(name: str) -> ModuleType:
 
 
 def _broken(name: str, error: BaseException) -> str:
-    """Why a module cannot be imported, with the innermost place outside of Roost and the import machinery."""
+    """Why a module cannot be imported, with the last place in the user's own code, and where it was raised."""
     said = f"{type(error).__name__}: {clean(str(error), 500)}" if str(error) else type(error).__name__
     frames = [one for one in traceback.extract_tb(error.__traceback__) if not _is_machinery(one.filename)]
-    if isinstance(error, SyntaxError) or not frames:
+    if not frames:
         return f"module {name} cannot be imported: {said}"
-    where = next((one for one in reversed(frames) if "site-packages" not in one.filename), frames[-1])
-    return f"module {name} cannot be imported: {said} ({clean(_shown(where.filename))}, line {where.lineno})"
+    own = next((one for one in reversed(frames) if not _is_installed(one.filename)), None)
+    inner = frames[-1]
+    places = _place(inner) if own is None else _place(own)
+    if own is not None and own is not inner:
+        places += f"; raised in {_place(inner)}"
+    if isinstance(error, SyntaxError):  # its text has the place of the mistake, this is who imports it
+        return f"module {name} cannot be imported: {said}; imported in {places}"
+    return f"module {name} cannot be imported: {said} ({places})"
+
+
+def _place(frame: traceback.FrameSummary) -> str:
+    return f"{clean(_shown(frame.filename))}, line {frame.lineno}"
+
+
+def _is_installed(filename: str) -> bool:
+    """Whether a file belongs to Python itself or to an installed package, and not to whoever runs this."""
+    return "site-packages" in filename or "dist-packages" in filename or filename.startswith(_STANDARD)
 
 
 def _is_machinery(filename: str) -> bool:

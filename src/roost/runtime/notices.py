@@ -21,7 +21,7 @@ class Notice:
     """
 
     kind: NoticeKind
-    name: str  # of the instance, such as "packer-1"; before that is known, of what was to be started
+    name: str  # of the instance, such as "packer-1-k3f9qm"; before that is known, of what was to be started
     pid: int
     text: str = ""
     again_s: float | None = None

@@ -1,7 +1,7 @@
 """The program of one agent process: ``python -m roost.runtime.process module:agent``.
 
 A supervisor gives everything else in the environment, because arguments are visible to every user of the
-machine: NATS_URL, ROOST_NAMESPACE, ROOST_INSTANCE (or ROOST_NUMBER, which makes it after the agent's name),
+machine: NATS_URL, ROOST_NAMESPACE, ROOST_INSTANCE (or ROOST_PLACE, which makes it after the agent's name),
 ROOST_GRACE_S, ROOST_LOG_LEVEL, and in ROOST_LIFELINE the number of the socket to it. Without a supervisor the
 process runs until SIGTERM or SIGINT. On standard output is what the agent's own code prints, on standard error
 are log lines.
@@ -15,6 +15,8 @@ import sys
 from typing import Any
 
 from roost.agent import Agent
+from roost.discovery import instance_name
+from roost.errors import ConfigError
 from roost.runtime.lifeline import Lifeline
 from roost.runtime.load import load_agent
 from roost.runtime.logs import set_up
@@ -47,10 +49,14 @@ def _connection() -> socket.socket | None:
 
 def _loaded(target: str) -> Agent[Any]:
     level = os.environ.pop("ROOST_LOG_LEVEL", "info")
-    number = os.environ.pop("ROOST_NUMBER", "")
-    agent = load_agent(target)
-    if number:
-        os.environ["ROOST_INSTANCE"] = f"{agent.name}-{number}"
+    place = os.environ.pop("ROOST_PLACE", "")
+    try:
+        agent = load_agent(target)
+    except ConfigError:
+        set_up(os.environ.get("ROOST_INSTANCE", target), level)  # with `debug`, the whole traceback is logged
+        raise
+    if place:
+        os.environ["ROOST_INSTANCE"] = instance_name(agent.name, place)
     # After the import: a module that sets up logging has its way.
     set_up(os.environ.get("ROOST_INSTANCE", agent.name), level)
     return agent

@@ -14,7 +14,6 @@ import random
 from collections.abc import Callable
 from typing import Any
 
-from roost._text import clean, redact
 from roost.agent import Agent
 from roost.bus import connect
 from roost.errors import (
@@ -102,7 +101,7 @@ async def serve(
     ConnectError (refused credentials), ConfigMismatch, StreamMissing, PermissionDenied.
     """
     name = os.environ.get("ROOST_INSTANCE") or agent.name
-    servers = clean(redact(", ".join(resolve(url, namespace=namespace).servers)))
+    servers = resolve(url, namespace=namespace).shown
     early = Word("waiting", name, f"no connection to {servers} yet")
     soon = asyncio.get_running_loop().call_later(SAY_S, tell, early)
     for attempt in itertools.count():

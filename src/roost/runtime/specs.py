@@ -26,7 +26,8 @@ class AgentSpec:
     """How many processes; each is one instance and runs its handlers concurrently."""
 
     name: str = ""
-    """Instances are called ``<name>-1``, ``<name>-2`` ...; empty: after the agent."""
+    """Instances are called ``<name>-1-<random>``, ``<name>-2-<random>`` ...; empty: after the agent. The random
+    part is one for all of them, and stays when a process is started again."""
 
     def __post_init__(self) -> None:
         check_target(self.target)

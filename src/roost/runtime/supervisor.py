@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Self
 
+from roost.discovery import random_suffix
 from roost.errors import ConfigError
 from roost.runtime.child import environment
 from roost.runtime.keeper import AgentProcess
@@ -59,9 +60,9 @@ class Supervisor:
             log_level=self.options.log_level,
         )
         self.processes = [
-            AgentProcess(spec, number + 1, environment=shared, directory=directory, tell=self._told)
+            AgentProcess(spec, place, environment=shared, directory=directory, tell=self._told)
             for spec in agents
-            for number in range(spec.processes)
+            for place in _places(spec.processes)
         ]
         self._tell = tell or _log
         self._keepers: list[asyncio.Task[None]] = []
@@ -133,6 +134,12 @@ class Supervisor:
         self._changed.set()
         self._changed = asyncio.Event()
         self._tell(notice)
+
+
+def _places(count: int) -> list[str]:
+    """What instances' names end in: a number, and what the same command on another machine will not choose."""
+    unlike = random_suffix()
+    return [f"{number}-{unlike}" for number in range(1, count + 1)]
 
 
 def _log(notice: Notice) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
+from roost.runtime.health import health_file
 from roost.runtime.notices import Notice
 from roost.runtime.specs import AgentSpec, SupervisorOptions
 from roost.runtime.supervisor import Supervisor
@@ -19,12 +21,14 @@ async def up(
     url: str | None = None,
     namespace: str | None = None,
     options: SupervisorOptions | None = None,
+    health: Path | None = None,
     tell: Callable[[Notice | str], None],
 ) -> int:
     """Run agents until SIGTERM, SIGINT (Ctrl-C) or SIGHUP; a second one ends the grace. The exit code.
 
     0: stopped, and every process ended in order, its work finished or handed back. 1: no process could be
-    started, or one had to be killed at the end. `tell` gets each notice, and sentences about the whole. To be
+    started, or one had to be killed at the end. `health` is a file that says how it goes
+    (`health.py`). `tell` gets each notice, and sentences about the whole. To be
     called in the main thread.
     """
     supervisor = Supervisor(agents, url=url, namespace=namespace, options=options, tell=tell)
@@ -45,11 +49,13 @@ async def up(
             tell("ending at once; what was running is handed back")
             hurry.append(loop.create_task(supervisor.stop(0), name="roost-up-hurry"))
 
-    caught = [one for one in SIGNALS if signal.getsignal(one) != signal.SIG_IGN]  # nohup ignores SIGHUP
+    # nohup ignores SIGHUP, and means it; a shell without job control ignores SIGINT for what it puts in the
+    # background, and somebody who sends one all the same means that.
+    caught = [one for one in SIGNALS if one != signal.SIGHUP or signal.getsignal(one) != signal.SIG_IGN]
     for number in caught:
         loop.add_signal_handler(number, heard, number)
     try:
-        async with supervisor:
+        async with health_file(health, supervisor.processes), supervisor:
             asked = asyncio.create_task(first.wait(), name="roost-up-signal")
             hopeless = asyncio.create_task(supervisor.wait_hopeless(), name="roost-up-hopeless")
             try:

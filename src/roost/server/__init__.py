@@ -4,9 +4,10 @@ Here live finding the program, starting, freezing, killing and stopping it, and 
 its user is gone. What talks to a server as a client does not belong here: nothing below imports `nats`.
 """
 
+from roost.server.cluster import LocalCluster
 from roost.server.find import find_server
 from roost.server.local import LocalServer
 from roost.server.options import ServerOptions
-from roost.server.scope import local_server
+from roost.server.scope import local_cluster, local_server
 
-__all__ = ["LocalServer", "ServerOptions", "find_server", "local_server"]
+__all__ = ["LocalCluster", "LocalServer", "ServerOptions", "find_server", "local_cluster", "local_server"]

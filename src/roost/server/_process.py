@@ -29,10 +29,14 @@ class PortTaken(ServerUnavailable):
 class ServerProcess:
     """One server after the other on the same files, under one guard. For one thread at a time."""
 
-    def __init__(self, guarded: Guarded, files: ServerFiles, options: ServerOptions) -> None:
+    def __init__(
+        self, guarded: Guarded, files: ServerFiles, options: ServerOptions, *, proved: bool = True
+    ) -> None:
+        """`proved` False: `launch` does not wait until JetStream answers."""
         self._guarded = guarded
         self._files = files
         self._options = options
+        self._proved = proved
         self.pid: int | None = None
         self.exit_code: int | None = None
 
@@ -52,8 +56,8 @@ class ServerProcess:
                 raise self._died(port, mark)
             if time.monotonic() > deadline:
                 raise self._not_ready("it does not listen yet", mark)
-        if "handshake_first" in self._options.extra_config:
-            return listening  # it keeps silent until TLS is spoken
+        if not self._proved or "handshake_first" in self._options.extra_config:
+            return listening  # without TLS the latter keeps silent
         try:
             prove_ready(self._options.host, listening, timeout_s=max(0.1, deadline - time.monotonic()))
         except OSError as problem:
@@ -108,7 +112,7 @@ class ServerProcess:
 
     def _died(self, port: int, mark: int) -> ServerUnavailable:
         said = self._files.log_tail(since=mark)
-        if port and any("address already in use" in line for line in said):
+        if port and any("address already in use" in line and f":{port}:" in line for line in said):
             return PortTaken(
                 f"port {port} on {self._options.host} is in use by another program, so the local server could not "
                 "start. Nothing was left behind. Choose another port, or 0 for any free one."

@@ -32,8 +32,8 @@ def lock_store(store_dir: Path, *, wait_s: float) -> int:
         lock = os.open(store_dir / "roost-server.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as problem:
         raise ServerUnavailable(
-            f"the store {where} cannot be used: {problem.strerror}. Nothing was started. Choose a store_dir that "
-            "this user may write to."
+            f"the store {where} cannot be used: {problem.strerror}. Nothing was started. Choose another folder "
+            "(--store, store_dir) that this user may write to."
         ) from problem
     deadline = time.monotonic() + wait_s
     while True:
@@ -46,6 +46,7 @@ def lock_store(store_dir: Path, *, wait_s: float) -> int:
             os.close(lock)
             raise ServerUnavailable(
                 f"the store {where} is in use by another local server; two on one store would destroy it. Nothing "
-                "was started. Stop the other one, connect to it (NATS_URL), or choose another store_dir."
+                "was started. Stop the other one, connect to it (NATS_URL), or choose another folder (--store, "
+                "store_dir)."
             ) from taken
         return lock

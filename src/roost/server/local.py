@@ -34,8 +34,11 @@ class LocalServer:
     ServerUnavailable, with the last lines of the server's log where they may help.
     """
 
-    def __init__(self, options: ServerOptions | None = None) -> None:
+    def __init__(self, options: ServerOptions | None = None, *, proved: bool = True) -> None:
+        """`proved` False: it counts as started when it listens. One server of a cluster does not answer for
+        JetStream before the others are there; `LocalCluster` waits for that."""
         self.options = options or ServerOptions()
+        self._proved = proved
         self._lock = threading.RLock()
         self._user = os.getpid()
         self._files: ServerFiles | None = None
@@ -101,7 +104,7 @@ class LocalServer:
         finally:
             if lock is not None:
                 os.close(lock)  # guard and server keep theirs
-        return ServerProcess(guarded, self._files, options)
+        return ServerProcess(guarded, self._files, options, proved=self._proved)
 
     def stop(self) -> None:
         """Stops it (SIGTERM, after `stop_grace_s` SIGKILL) and removes everything but a `store_dir` of yours.
