@@ -6,7 +6,7 @@ slots answers on Python 3.11 with an error that `typing` does not expect.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, get_origin
 
@@ -17,6 +17,9 @@ from roost.errors import ConfigError
 from roost.subjects import contract_name
 
 DEFAULT_LIMITS = Limits()
+Upgrade = Callable[[Any], Any]
+"""Of the parsed JSON of one version of an input, that of the next."""
+MOST_VERSION = 999_999
 
 
 @dataclass(frozen=True)
@@ -39,9 +42,14 @@ class Contract:
             getattr(self, codec)
 
     def json_schema(self) -> dict[str, Any]:
-        """`kind`, `name`, and under each role (`input`, `output`, `chunk`, `model`) its JSON Schema."""
+        """`kind`, `name`, and under each role (`input`, `output`, `chunk`, `model`) its JSON Schema.
+
+        `version` as well, if it is above 1.
+        """
         schemas = {role: getattr(self, codec).json_schema() for role, codec in self._roles.items()}
-        return {"kind": self.kind, "name": self.name, **schemas}
+        version = getattr(self, "version", 1)
+        later = {"version": version} if version > 1 else {}
+        return {"kind": self.kind, "name": self.name, **later, **schemas}
 
     def _codec(self, role: str) -> Codec[Any]:
         try:
@@ -68,3 +76,23 @@ class Contract:
 
     def __str__(self) -> str:
         return f"{type(self).__name__} {self.name!r}"
+
+
+def check_version(contract: Contract, version: object) -> None:
+    """Raises ConfigError."""
+    if type(version) is not int or not 1 <= version <= MOST_VERSION:
+        raise ConfigError(
+            f"{contract}: version = {quoted(version)}: must be an int from 1 to {MOST_VERSION}."
+        )
+
+
+def check_upgrade(contract: Contract, version: int, upgrade: object) -> None:
+    """Raises ConfigError."""
+    if not isinstance(upgrade, Mapping) or not all(map(callable, upgrade.values())):
+        raise ConfigError(f"{contract}: upgrade = {quoted(upgrade)}: must map versions to functions.")
+    for one in upgrade:
+        if type(one) is not int or not 1 <= one < version:
+            raise ConfigError(
+                f"{contract}: upgrade[{quoted(one)}]: must be an earlier version than {version}, such as upgrade="
+                "{1: from_1_to_2}."
+            )

@@ -41,7 +41,11 @@ class Retry:
     """How often, how late and after which exceptions a task is tried again. ConfigError names a wrong field."""
 
     attempts: int = 5
-    """How often the handler runs at most, the first time included."""
+    """How often the handler runs at most, the first time included.
+
+    A first attempt whose process dies within a third of the contract's `ack_wait_s` leaves no trace and is not
+    counted: then it runs once more than this. Only ``attempts=1`` is exact, at the price of one more record.
+    """
     base_s: float = 0.2
     """Seconds before the second attempt; each later delay is twice the one before."""
     cap_s: float = 30

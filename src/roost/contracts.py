@@ -11,12 +11,12 @@ its meaning. Names are safe tokens; UnsafeToken otherwise. ConfigError names any
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
-from roost._contract import DEFAULT_LIMITS, Contract
+from roost._contract import DEFAULT_LIMITS, Contract, Upgrade, check_upgrade, check_version
 from roost._retry import GiveUp, Retry, TryAgain, Verdict
 from roost._text import quoted
 from roost.codec import Codec, Limits
@@ -46,6 +46,7 @@ C = TypeVar("C")
 J = TypeVar("J")  # the input of a task without output: a checker wants a variable of its own there
 
 _DEFAULT_RETRY = Retry()
+_NO_UPGRADE: Mapping[int, Upgrade] = {}
 _LEAST_ACK_WAIT_S = 0.5  # below that, a pause of the garbage collector looks like a dead worker
 
 
@@ -143,6 +144,14 @@ class Task(Contract, Generic[I, O]):
 
     `ack_wait_s` is how long the server waits for a sign of life before it gives the task to another worker;
     heartbeats go out at a third of it. At least 0.5.
+
+    `version` goes up when workers of today could not do what is submitted from now on. A worker hands back tasks of
+    a later version than its own, until one comes that knows it. Tasks of an earlier one pass through `upgrade`,
+    which has under *n* a function that makes of the JSON of version *n* that of *n + 1*; without one they are
+    taken as they are. What then does not fit the input model is a dead letter.
+
+    `order_key` of an input names what it belongs to, such as a conversation: tasks with the same key run one at a
+    time, in the order in which they were submitted, on whichever instance. None: in no order.
     """
 
     input: type[I]
@@ -151,6 +160,9 @@ class Task(Contract, Generic[I, O]):
     attempt_timeout_s: float | None
     deadline_s: float | None
     ack_wait_s: float
+    version: int
+    upgrade: Mapping[int, Upgrade] = field(compare=False, repr=False)
+    order_key: Callable[[I], str | None] | None = field(compare=False, repr=False)
 
     kind: ClassVar[str] = "task"
     _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "output": "output_codec"}
@@ -166,6 +178,9 @@ class Task(Contract, Generic[I, O]):
         attempt_timeout_s: float | None = ...,
         deadline_s: float | None = ...,
         ack_wait_s: float = ...,
+        version: int = ...,
+        upgrade: Mapping[int, Upgrade] = ...,
+        order_key: Callable[[I], str | None] | None = ...,
         limits: Limits = ...,
     ) -> None: ...
     @overload
@@ -179,6 +194,9 @@ class Task(Contract, Generic[I, O]):
         attempt_timeout_s: float | None = ...,
         deadline_s: float | None = ...,
         ack_wait_s: float = ...,
+        version: int = ...,
+        upgrade: Mapping[int, Upgrade] = ...,
+        order_key: Callable[[J], str | None] | None = ...,
         limits: Limits = ...,
     ) -> None: ...
     def __init__(
@@ -191,9 +209,13 @@ class Task(Contract, Generic[I, O]):
         attempt_timeout_s: float | None = 300,
         deadline_s: float | None = None,
         ack_wait_s: float = 30,
+        version: int = 1,
+        upgrade: Mapping[int, Upgrade] = _NO_UPGRADE,
+        order_key: Callable[[Any], str | None] | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         _set(self, name=name, input=input, output=type(None) if output is None else output, retry=retry)
+        _set(self, version=version, upgrade=upgrade, order_key=order_key)
         _set(
             self,
             attempt_timeout_s=attempt_timeout_s,
@@ -207,6 +229,10 @@ class Task(Contract, Generic[I, O]):
         self._check_optional_seconds("attempt_timeout_s")
         self._check_optional_seconds("deadline_s")
         self._check_seconds("ack_wait_s", least=_LEAST_ACK_WAIT_S)
+        check_version(self, version)
+        check_upgrade(self, version, upgrade)
+        if order_key is not None and not callable(order_key):
+            raise ConfigError(f"{self}: order_key = {quoted(order_key)}: must be a function of an input.")
 
     @cached_property
     def input_codec(self) -> Codec[I]:
@@ -223,7 +249,8 @@ class Workflow(Contract, Generic[I, O]):
 
     `retry` counts exceptions of the workflow itself, not crashes of its processes. `deadline_s` bounds
     everything from its start to its outcome; None, the default, does not. `ack_wait_s` is how long a
-    coordinator may be silent before another instance takes the run over.
+    coordinator may be silent before another instance takes the run over. `version` and `upgrade` are as for a
+    task, of the workflow's input.
     """
 
     input: type[I]
@@ -231,11 +258,15 @@ class Workflow(Contract, Generic[I, O]):
     retry: Retry = field(default=_DEFAULT_RETRY, kw_only=True)
     deadline_s: float | None = field(default=None, kw_only=True)
     ack_wait_s: float = field(default=30, kw_only=True)
+    version: int = field(default=1, kw_only=True)
+    upgrade: Mapping[int, Upgrade] = field(default_factory=dict, kw_only=True, compare=False, repr=False)
 
     kind: ClassVar[str] = "workflow"
     _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "output": "output_codec"}
     attempt_timeout_s: ClassVar[float | None] = None
     """An execution has no bound of its own: it may wait for days."""
+    order_key: ClassVar[None] = None
+    """Runs wait for days; what they call may have an order."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -243,6 +274,8 @@ class Workflow(Contract, Generic[I, O]):
             raise ConfigError(f"{self}: retry = {quoted(self.retry)}: must be roost.Retry.")
         self._check_optional_seconds("deadline_s")
         self._check_seconds("ack_wait_s", least=_LEAST_ACK_WAIT_S)
+        check_version(self, self.version)
+        check_upgrade(self, self.version, self.upgrade)
 
     @cached_property
     def input_codec(self) -> Codec[I]:

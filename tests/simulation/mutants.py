@@ -99,7 +99,11 @@ MUTANTS = (
                 "if task is not None and not same_input(contract, task.data, data, value):",
                 "if False:",
             ),
-            ("src/roost/runs/fanout.py", 'if _digest(items) != planned["input"]:', "if False:"),
+            (
+                "src/roost/runs/fanout.py",
+                "return places if _digest(dumped) == input else None",
+                "return places",
+            ),
         ),
         signs=("instead of",),
     ),
@@ -140,7 +144,18 @@ MUTANTS = (
     ),
     Mutant(
         name="attempts leave no notes",
-        cuts=(("src/roost/tasks/worker.py", "if again and self._notes_starts:", "if False:"),),
+        cuts=(
+            (
+                "src/roost/tasks/worker.py",
+                "if (again or task.retry.attempts == 1) and self._notes_starts:",
+                "if False:",
+            ),
+            (
+                "src/roost/tasks/worker.py",
+                "if self._notes_starts and delivery.attempt and not delivery.noted:",
+                "if False:",
+            ),
+        ),
         signs=("not all has ended",),
     ),
 )

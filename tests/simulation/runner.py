@@ -71,6 +71,7 @@ def same_every_time(world: World) -> Iterator[_Complaints]:
         (journal, "time", clock),
         (secrets, "token_hex", lambda nbytes=16: f"{dice.getrandbits(8 * nbytes):0{2 * nbytes}x}"),
         (secrets, "token_urlsafe", lambda nbytes=16: f"{dice.getrandbits(8 * nbytes):0{2 * nbytes}x}"),
+        (secrets, "choice", dice.choice),
         (coordinator, "PARKED_S", PARKED_S),
     ]
     kept = [(where, name, getattr(where, name)) for where, name, _ in instead]

@@ -120,7 +120,7 @@ class World:
         self.loop.start(machine, main)
 
     def _bus(self, machine: Machine) -> Bus:
-        settings = Settings(servers=("sim://",), namespace=NAMESPACE, name=machine.role)
+        settings = Settings(servers=("nats://127.0.0.1:4222",), namespace=NAMESPACE, name=machine.role)
         bus = Bus(machine.client.link(), settings, Journal())
         bus._end_codecs = _end_codecs
         return bus

@@ -78,7 +78,7 @@ class Events:
 @asynccontextmanager
 async def stranger(url: str) -> AsyncIterator[NatsClient]:
     """A plain nats-py connection, which knows nothing of Roost's rules."""
-    client = await nats.connect(url, allow_reconnect=False)
+    client = await nats.connect(url.split(","), allow_reconnect=False)
     try:
         yield client
     finally:
@@ -157,10 +157,10 @@ async def children() -> AsyncIterator[Callable[..., Any]]:
     """Gives a function that starts worker processes, ended with the block."""
     started: list[Child] = []
 
-    async def start(mode: str, url: str, namespace: str) -> Child:
+    async def start(mode: str, url: str, namespace: str, *more: str, module: str = "worker_process") -> Child:
         environment = os.environ | {"PYTHONPATH": _path(), "PYTHONUNBUFFERED": "1"}
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tasks.worker_process", mode, url, namespace, stdout=PIPE, env=environment
+            sys.executable, "-m", f"tasks.{module}", mode, url, namespace, *more, stdout=PIPE, env=environment
         )
         child = Child(process)
         started.append(child)

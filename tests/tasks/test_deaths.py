@@ -19,7 +19,7 @@ from tasks.support import (
     records,
     stranger,
 )
-from tasks.worker_process import fatal, patient, paused
+from tasks.worker_process import fatal, patient, paused, single
 
 
 async def test_a_worker_killed_before_any_handler_ran_burns_no_attempt(nats_url: str, namespace: str) -> None:
@@ -57,6 +57,21 @@ async def test_a_handler_that_kills_its_process_runs_at_most_one_time_more_than_
     assert isinstance(dead, roost.Dead)
     assert dead.letter.reason.startswith("attempts exhausted (2); the last one: its process died")
     assert [one.result for one in dead.history] == ["lost", "lost"]
+
+
+async def test_one_attempt_is_one_although_its_process_dies(nats_url: str, namespace: str) -> None:
+    """With ``attempts=1`` a note comes before even the very first run."""
+    async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
+        handle = await bus.submit(single, Number(n=1))
+        worker = await start("single", nats_url, namespace)
+        assert await worker.ended() == 7
+        second = await start("single", nats_url, namespace)
+        outcome = await handle.outcome(timeout_s=SOON_S)
+        second.signal(signal.SIGKILL)
+        await second.ended()
+    assert isinstance(outcome, roost.Dead)
+    assert [one.result for one in outcome.history] == ["lost"]
+    assert second.process.returncode == -signal.SIGKILL, "it did not run there again"
 
 
 async def test_a_fatal_task_does_not_take_others_with_it(nats_url: str, namespace: str) -> None:

@@ -13,6 +13,7 @@ import pytest
 
 import roost
 from roost.contracts import Limits, Retry
+from roost.tasks.reading import read_history
 from roost.tasks.records import encode_note
 from tasks.support import SOON_S, Events, Number, agent_of, api, records, stranger
 
@@ -176,7 +177,7 @@ async def test_a_result_that_does_not_fit_the_contract_is_a_failure(nats_url: st
 
     outcome = await outcome_of(nats_url, namespace, roost.Task("misfit", Number, Number, retry=quick), wrong)
     assert letter(outcome).attempts == 3
-    assert "InvalidMessage" in letter(outcome).error
+    assert "UnfitResult" in letter(outcome).error
 
 
 async def test_a_handler_that_leaves_in_odd_ways_is_a_failure_like_any_other(
@@ -323,3 +324,39 @@ async def test_handlers_finish_within_the_grace(nats_url: str, namespace: str) -
             asyncio.get_running_loop().call_later(0.05, release.set)
         assert len(await records(bus, "end")) == 1
         assert await handle.result(timeout_s=SOON_S) == Number(n=1)
+
+
+async def test_a_result_that_does_not_fit_says_whose_fault_it_is(nats_url: str, namespace: str) -> None:
+    """Bug: the dead letter told the sender to correct a message that "reached no handler"."""
+
+    async def forgets(value: Number) -> Any:
+        return None
+
+    task = roost.Task("forgets", Number, Number, retry=Retry(attempts=1))
+    found = letter(await outcome_of(nats_url, namespace, task, forgets))
+    assert "the handler of 'forgets' ran, but what it returned is no output of that contract" in found.reason
+    assert "got NoneType" in found.reason
+    assert "reached no handler" not in found.reason
+
+
+async def test_a_long_first_attempt_is_noted_while_it_runs(nats_url: str, namespace: str) -> None:
+    """Otherwise it is not to be seen for minutes, and its death would not count."""
+    task = roost.Task("long", Number, Number, ack_wait_s=1)
+    gate = asyncio.Event()
+
+    async def long(value: Number) -> Number:
+        await gate.wait()
+        return value
+
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of(task, long)):
+        handle = await bus.submit(task, Number(n=1))
+        note = f"{namespace}.live.run.{handle.id}.note.long.{handle.id}.1"
+        noted = asyncio.Event()
+        bus.link.client.listen(note, lambda _: noted.set())
+        await asyncio.wait_for(noted.wait(), SOON_S)
+        history = await read_history(bus.log, handle.ref)
+        assert history is not None
+        assert [(one.number, one.result) for one in history.attempts] == [(1, "running")]
+        gate.set()
+        outcome = await handle.outcome(timeout_s=SOON_S)
+        assert [one.result for one in outcome.history] == ["done"]

@@ -129,7 +129,7 @@ async def test_ten_thousand_handles_are_awaited_at_once(nats_url: str, namespace
 async def test_a_wait_that_times_out_can_be_repeated(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus:
         handle = await bus.submit(add, Number(n=1))
-        with pytest.raises(roost.RequestTimeout, match="outcome of task"):
+        with pytest.raises(roost.RequestTimeout, match="has no outcome after"):
             await handle.outcome(timeout_s=0.05)
         async with bus.serving(agent_of(add, plus_one)):
             assert await handle.result(timeout_s=SOON_S) == Number(n=2)

@@ -17,6 +17,7 @@ from tasks.support import Number, agent_of
 
 patient = roost.Task("patient", Number, Number, retry=roost.Retry(attempts=1), ack_wait_s=0.5)
 fatal = roost.Task("fatal", Number, Number, retry=roost.Retry(attempts=2, base_s=0.01), ack_wait_s=0.5)
+single = roost.Task("single", Number, Number, retry=roost.Retry(attempts=1), ack_wait_s=0.5)
 paused = roost.Task("paused", Number, str, retry=roost.Retry(attempts=3, base_s=0.01), ack_wait_s=0.5)
 
 
@@ -52,6 +53,7 @@ async def serve(mode: str, url: str, namespace: str) -> None:
         "plain": agent_of(patient, plain),
         "dies-at-delivery": agent_of(patient, plain),
         "fatal": agent_of(fatal, die),
+        "single": agent_of(single, die),
         "slow": agent_of(paused, slow),
     }[mode]
     if mode == "dies-at-delivery":

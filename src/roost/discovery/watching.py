@@ -29,6 +29,7 @@ from roost.errors import (
 from roost.observe import Journal
 from roost.subjects import token
 from roost.transport import Link, Listener, Message
+from roost.transport.strayed import strayed
 
 PROBE_S = 1.0
 """Seconds that an instance has to answer when it is asked; half its interval if that is less."""
@@ -128,6 +129,11 @@ class AgentWatch:
     # What comes in ------------------------------------------------------------------------------
 
     def _beat(self, message: Message) -> None:
+        if message.head and strayed(message):
+            self._journal.record(
+                "beat_refused", subject=message.subject, reason="a record of a log, sent by no agent"
+            )
+            return
         try:
             info = from_beat(message)
         except (InvalidMessage, UnsafeToken) as error:

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 from roost.contracts import Endpoint
-from roost.errors import ConfigError, Disconnected, NoResponders, RoostError
+from roost.errors import ConfigError, Disconnected, NoResponders, PermissionDenied, RoostError
 from roost.messaging.endpoints import BY, MAX_TIMEOUT_S, head_of, raise_error
 from roost.observe import Journal, Trace
 from roost.subjects import every_subject

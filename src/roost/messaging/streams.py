@@ -22,6 +22,7 @@ from roost.errors import (
     Disconnected,
     InvalidMessage,
     NoResponders,
+    PermissionDenied,
     RemoteError,
     RequestTimeout,
     RoostError,
@@ -104,7 +105,9 @@ class _Desk:
 
     def __init__(self, client: Client, namespace: str, journal: Journal, answers: Answers) -> None:
         self.busy = 0
-        self.rested: Callable[[], object] = bool  # called when an answer was given: the responder's turn begins
+        self.rested: Callable[[], object] = (
+            bool  # called when an answer was given: the responder's turn begins
+        )
         self._functions: list[Function] = []
         self._servers: dict[str, EndpointServer] = {}
         self._client = client

@@ -14,6 +14,7 @@ from roost.messaging.pool import Pool
 from roost.observe import Journal, Trace
 from roost.transport import Client, Link, Listener, Message
 from roost.transport.headers import block
+from roost.transport.strayed import strayed
 
 BACKLOG = 65_536
 """Messages of one topic that may wait in one instance; beyond that new ones are dropped, and counted."""
@@ -83,6 +84,11 @@ class TopicReader:
         self._held -= len(message.data) + len(message.head)
         subject = message.subject
         parameters = self._topic.template.match(subject)
+        if message.head and strayed(message):
+            self._journal.record(
+                "message_refused", subject=subject, reason="a record of a log, sent here by no publisher"
+            )
+            return
         if parameters is None:
             self._journal.record(
                 "message_refused", subject=subject, reason="its subject does not fit the template"

@@ -100,7 +100,9 @@ async def _infos(log: Log, runs: Sequence[str]) -> list[RunInfo]:
         [s for ref, _ in refs.values() for s in (log.subjects.task(ref), log.subjects.end(ref))]
     )
     infos = []
-    gone = [run for run, (ref, _) in refs.items() if log.subjects.task(ref) not in own]  # a cancelled one's is
+    gone = [
+        run for run, (ref, _) in refs.items() if log.subjects.task(ref) not in own
+    ]  # a cancelled one's is
     firsts = await asyncio.gather(*(_first(log, places[run].epoch) for run in gone))
     began = dict(zip(gone, firsts, strict=True))
     for run, (ref, epoch) in refs.items():

@@ -281,5 +281,7 @@ class Run(Generic[D]):
 
 def _no_signal(run: str, name: str, timeout_s: float) -> RequestTimeout:
     return RequestTimeout(
-        f"signal {name}", timeout_s, f"no signal {name!r} was sent to run {run} within {timeout_s:g} s of its wait"
+        f"signal {name}",
+        timeout_s,
+        f"no signal {name!r} was sent to run {run} within {timeout_s:g} s of its wait",
     )

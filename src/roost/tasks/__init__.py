@@ -8,9 +8,10 @@ from roost.tasks.delivery import Delivery
 from roost.tasks.handle import Handle
 from roost.tasks.history import Attempt, TaskHistory
 from roost.tasks.log import Log
-from roost.tasks.once import once
+from roost.tasks.marks import marks_of
+from roost.tasks.once import Effects, once
 from roost.tasks.outcome import Cancelled, Dead, DeadLetter, Done, Outcome
-from roost.tasks.progress import Chunk, emit
+from roost.tasks.progress import Chunk, Emitter
 from roost.tasks.records import Ref, end_codec
 from roost.tasks.reporter import Reporter
 from roost.tasks.submit import Item, Submitter, new_id
@@ -25,6 +26,8 @@ __all__ = [
     "DeadLetter",
     "Delivery",
     "Done",
+    "Effects",
+    "Emitter",
     "Handle",
     "Item",
     "Log",
@@ -35,10 +38,10 @@ __all__ = [
     "TaskHistory",
     "Waiter",
     "Worker",
-    "emit",
     "end_codec",
     "find_dead",
     "list_dead",
+    "marks_of",
     "new_id",
     "note_replay",
     "once",

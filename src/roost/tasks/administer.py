@@ -15,13 +15,14 @@ from typing import Any, Literal, TypeAlias
 from roost._text import quoted
 from roost.contracts import Task, Workflow
 from roost.errors import ConfigError, Difference, JetStreamError
+from roost.tasks.copies import copies
 from roost.tasks.log import Log
 from roost.tasks.provision import (
+    Reported,
     consumer_config,
     consumer_name,
     differences,
     report_config,
-    report_name,
     stream_config,
 )
 from roost.tasks.reporter import ACK_WAIT_S
@@ -39,7 +40,7 @@ class Size:
     """The most bytes that it may take on disk; new work is refused at 80 % of it. -1: no limit of its own."""
 
     replicas: int | None = None
-    """1, 3 or 5 servers that hold it; more than one needs a cluster."""
+    """1, 3 or 5 servers that hold it; more than one needs a cluster. None for a new log: as `copies` decides."""
 
     def __post_init__(self) -> None:
         if self.max_bytes is not None and self.max_bytes != -1 and self.max_bytes < 1_000_000:
@@ -48,15 +49,6 @@ class Size:
             )
         if self.replicas not in (None, 1, 3, 5):
             raise ConfigError(f"replicas = {quoted(self.replicas)}: must be 1, 3 or 5")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reported:
-    """An agent that hears the outcomes of the contract `name` (`Agent.reports`)."""
-
-    agent: str
-    name: str
-    suffix: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,8 +96,9 @@ def _consumers(
         if found.setdefault(consumer_name(one.name), wanted) != wanted:
             raise ConfigError(f"two contracts named {one.name!r} differ in ack_wait_s; nothing was changed")
     for report in reports:
-        durable = report_name(report.agent, report.name, report.suffix)
-        found[durable] = report_config(log.subjects, durable, report.name, ACK_WAIT_S)
+        wanted = report_config(log.subjects, report, ACK_WAIT_S)
+        if found.setdefault(report.durable, wanted) != wanted:
+            raise ConfigError(f"two reports would share the consumer {report.durable}; nothing was changed")
     return found
 
 
@@ -122,6 +115,7 @@ async def _provision_stream(log: Log, size: Size, *, dry_run: bool) -> list[Chan
     except JetStreamError as error:
         if error.err_code != STREAM_NOT_FOUND:
             raise
+        wanted.setdefault("num_replicas", copies(log.link))
         return [await _create(what, lambda: call(f"STREAM.CREATE.{log.stream}", wanted), dry_run=dry_run)]
     found, used = info["config"], int(info["state"]["bytes"])
     differ = differences(wanted, found)

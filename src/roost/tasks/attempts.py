@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from sys import intern
 
 from roost.errors import InvalidMessage
 from roost.tasks.history import Attempt
@@ -94,7 +95,7 @@ def as_history(attempt: AttemptRecord, *, done: bool = False) -> Attempt:
     )
     return Attempt(
         number=attempt["k"],
-        by=attempt["by"],
+        by=intern(attempt["by"]),
         started_s=attempt["at"],
         ended_s=ended,
         result=result,  # type: ignore[arg-type]

@@ -75,6 +75,7 @@ async def _read(tasks: Log, refs: Sequence[Ref]) -> list[DeadLetter]:
                     letter,
                     input=task.data if task else b"",
                     replays=tuple(_replays(index.data)) if index else (),
+                    marks=task.marks if task else (),
                 )
             )
     return letters
@@ -111,7 +112,8 @@ async def replay_raw(log: Log, ref: Ref, payload: bytes | None = None, *, timeou
             raise InvalidMessage(
                 subject=log.subjects.task(target), field=error.field, reason=reason
             ) from error
-    stored = await Submitter(log).submit(Item(target, data, Trace.new().header), timeout_s=timeout_s)
+    item = Item(target, data, Trace.new().header, letter.marks)
+    stored = await Submitter(log).submit(item, timeout_s=timeout_s)
     await note_replay(log, letter, target)
     return stored
 

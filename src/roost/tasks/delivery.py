@@ -2,12 +2,39 @@
 
 from __future__ import annotations
 
+import re
+from dataclasses import dataclass
+
+from roost.tasks.marks import ANY, find, order_of, read_marks, version_of
 from roost.tasks.records import Ref, Subjects
 from roost.transport import Message
 from roost.transport.ackinfo import parse_ack
 
 TRACE_LENGTH = 55
 """Characters of a ``traceparent`` (W3C Trace Context, version 00)."""
+
+_is_turn = re.compile(
+    r"([A-Za-z0-9_-]+)::([A-Za-z0-9_-]+)\.task\.([A-Za-z0-9_-]+)\.([0-9]{1,19})"
+    r"\.([A-Za-z0-9_:-]+)\.([A-Za-z0-9_:-]+)"
+).fullmatch
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A task with an order key may run: all before it in the queue of its key have their outcomes."""
+
+    key: str  # the token of it
+    place: int  # the sequence of its place in the queue
+    ref: Ref
+
+    @classmethod
+    def parse(cls, subject: str, subjects: Subjects) -> Turn | None:
+        """The turn that a subject names, None if it names none. `order` tells how it is made."""
+        prefix = f"{subjects.namespace}.run."
+        found = _is_turn(subject, len(prefix)) if subject.startswith(prefix) else None
+        if found is None or found[1] != found[3]:
+            return None
+        return cls(found[2], int(found[4]), Ref(found[5], found[3], found[6]))
 
 
 class Delivery:
@@ -28,6 +55,7 @@ class Delivery:
         "stored_s",
         "subject",
         "token",
+        "turn",
         "withdrawn",
     )
 
@@ -37,6 +65,7 @@ class Delivery:
         self.reply = message.reply
         self.data = message.data
         self.ref = ref
+        self.turn: Turn | None = None  # if it is delivered for its turn
         self.seq = seq  # of the task in the stream: the guard of its end
         self.delivered = delivered
         self.stored_s = stored_s  # server time, seconds since 1970
@@ -50,12 +79,42 @@ class Delivery:
 
     @classmethod
     def of(cls, message: Message, subjects: Subjects) -> Delivery:
-        """Raises ValueError when the message is not a delivery of a task record."""
+        """Raises ValueError when the message is not a delivery of a task record, nor of a turn."""
         parsed = subjects.parse(message.subject)
+        if parsed is None:
+            turn = Turn.parse(message.subject, subjects)
+            if turn is not None:
+                ack = parse_ack(message.reply)
+                delivery = cls(message, turn.ref, ack.stream_seq, ack.delivered, ack.timestamp_s)
+                delivery.turn = turn
+                return delivery
         if parsed is None or parsed[0] != "task":
             raise ValueError("its subject does not name a task")
         ack = parse_ack(message.reply)
         return cls(message, parsed[1], ack.stream_seq, ack.delivered, ack.timestamp_s)
+
+    def adopt(self, message: Message, subject: str, seq: int, stored_s: float) -> None:
+        """Become the delivery of the task whose turn it is, as it was read from the log."""
+        self.message = message
+        self.subject = subject
+        self.data = message.data
+        self.seq = seq
+        self.stored_s = stored_s
+
+    @property
+    def marked(self) -> bool:
+        """Whether its header says anything of the kind that the next three do."""
+        return ANY in self.message.head
+
+    @property
+    def order(self) -> str:
+        """The token of the task's order key; empty if it has none."""
+        return order_of(read_marks(self.message.head))
+
+    @property
+    def version(self) -> int:
+        """Of the contract, as its submitter knew it."""
+        return version_of(read_marks(self.message.head))
 
     @property
     def copied(self) -> bool:
@@ -65,9 +124,4 @@ class Delivery:
     @property
     def trace(self) -> str:
         """The ``traceparent`` of the task, or nothing; found without parsing the other headers."""
-        head = self.message.head
-        begin = head.find(b"\r\ntraceparent:")
-        if begin < 0:
-            return ""
-        begin += 14
-        return head[begin : head.find(b"\r\n", begin)].decode("ascii", "replace").strip()[:TRACE_LENGTH]
+        return find(self.message.head, "traceparent")[:TRACE_LENGTH]

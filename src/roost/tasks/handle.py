@@ -68,7 +68,11 @@ class Handle(Generic[O]):
                     async with asyncio.timeout(timeout_s):
                         record = await self._waiter.end(self.ref, fresh=self._fresh)
                 except TimeoutError as error:
-                    raise RequestTimeout(f"outcome of task {self.id}", timeout_s) from error
+                    text = (
+                        f"task {self.id} ({self.ref.name}) has no outcome after {timeout_s:g} s. If it was submitted "
+                        "it stays stored and goes on; wait again, or see who has it with `roost tasks show`"
+                    )
+                    raise RequestTimeout(f"outcome of task {self.id}", timeout_s, text) from error
             self._fresh = False
             self._outcome = decode_outcome(record, self.ref, self.key, self._codec)
         return self._outcome
@@ -77,12 +81,22 @@ class Handle(Generic[O]):
         """Wait for the value. Raises as `outcome`, and TaskDead or TaskCancelled when there will be none."""
         return value_of(await self.outcome(timeout_s=timeout_s), self.ref)
 
-    def chunks(self, model: type[C]) -> AsyncIterator[Chunk[C]]:
-        """What the handler says while it works (`Context.emit`), from the first chunk on, until the outcome.
+    def chunks(self, model: type[C], *, idle_timeout_s: float | None = None) -> AsyncIterator[Chunk[C]]:
+        """What the handler emits while it works (`Context.emit`), from the first chunk on, until the outcome.
 
-        A reader that joins late misses nothing. A retry begins anew: look at ``chunk.attempt``.
+        Readers that join late, and after the end, get the same chunks in the same order. A handler that runs
+        again emits anew: ``chunk.execution`` changes then, and what came with a lower number is no part of the
+        answer. Chunks that are no `model` are passed over and counted (``message_refused``).
+
+        It waits for the outcome as `outcome` does, through restarts of the server and while no worker runs; with
+        `idle_timeout_s` it raises RequestTimeout when nothing came for so many seconds. Raises ConnectionClosed
+        when the bus closes, ConfigError for a `model` that has no JSON.
         """
-        return read_chunks(self._log, self._waiter, self.ref, model)
+        return read_chunks(self._log, self._waiter, self.ref, "chunk", model, idle_timeout_s=idle_timeout_s)
+
+    def progress(self, *, idle_timeout_s: float | None = None) -> AsyncIterator[Chunk[str]]:
+        """How far the handler says it is (`Context.progress`), from the first note on; else as `chunks`."""
+        return read_chunks(self._log, self._waiter, self.ref, "progress", str, idle_timeout_s=idle_timeout_s)
 
     async def cancel(self, reason: str = "") -> bool:
         """Cancel it, and all below it if it is a workflow; False when it had an outcome already.

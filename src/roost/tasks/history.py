@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 Status = Literal["open", "done", "dead", "cancelled"]
+Kind = Literal["task", "run", "step"]
+"""A `run` is the task of a workflow: its attempts are its coordinators. A `step` has one attempt."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -35,6 +37,7 @@ class TaskHistory:
     status: Status
     reason: str = ""  # of a dead or cancelled task
     attempts: tuple[Attempt, ...] = ()
+    kind: Kind = "task"
 
     @property
     def retries(self) -> int:

@@ -3,19 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+import functools
+import re
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from roost.errors import ConfigMismatch, JetStreamError, StreamMissing
+from roost.errors import ConfigError, ConfigMismatch, JetStreamError, StreamMissing
 from roost.observe import Journal
+from roost.tasks.batch import Pairs
+from roost.tasks.copies import copies, explained
+from roost.tasks.marks import read_marks
 from roost.tasks.provision import consumer_config, consumer_name, differences, stream_config
 from roost.tasks.records import Subjects
 from roost.tasks.room import Room
 from roost.transport import Link, Message
-from roost.transport.jetstream import CONSUMER_EXISTS, STREAM_NAME_IN_USE, STREAM_NOT_FOUND
+from roost.transport.jetstream import (
+    CONSUMER_EXISTS,
+    CONSUMER_NOT_FOUND,
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+)
 
 READ_BATCH = 500
 """Subjects per batched read; the server refuses more than 1,000 (status 413)."""
@@ -29,6 +39,7 @@ class Record:
     seq: int
     data: bytes
     stamp: str = ""  # when it was stored, RFC 3339
+    marks: Pairs = ()  # of a task, as the header of a direct get has them
 
     @property
     def stored_s(self) -> float:
@@ -73,11 +84,14 @@ class Log:
             self._ready = True
 
     async def _create(self, wanted: dict[str, Any]) -> Any:
+        replicas = copies(self.link)
         try:
-            await self.link.jetstream.call(f"STREAM.CREATE.{self.stream}", wanted)
+            await self.link.jetstream.call(
+                f"STREAM.CREATE.{self.stream}", wanted | {"num_replicas": replicas}
+            )
         except JetStreamError as error:
             if error.err_code != STREAM_NAME_IN_USE:  # somebody else was quicker: compare theirs
-                raise
+                raise explained(error, replicas) from error
         except PermissionError as error:
             raise StreamMissing(self.stream) from error
         return await self._stream_info()
@@ -103,16 +117,33 @@ class Log:
         return durable, since_s
 
     async def ensure_consumer_of(self, durable: str, wanted: dict[str, Any]) -> float:
-        """Create a durable consumer, or compare it; since when it is there. Raises ConfigMismatch."""
+        """Create a durable consumer, or compare it; since when it is there. Raises ConfigMismatch, ConfigError.
+
+        It is looked for first: where consumers are an administrator's, a worker may look and not create.
+        """
         await self.ensure()
+        look = f"CONSUMER.INFO.{self.stream}.{durable}"
         subject = f"CONSUMER.CREATE.{self.stream}.{durable}.{wanted['filter_subject']}"
         body = {"stream_name": self.stream, "config": wanted, "action": "create"}
+        call = self.link.jetstream.call
         try:
-            info = await self.link.jetstream.call(subject, body)
+            info = await call(look)
         except (JetStreamError, PermissionError) as error:
-            if isinstance(error, JetStreamError) and error.err_code != CONSUMER_EXISTS:
+            if isinstance(error, JetStreamError) and error.err_code != CONSUMER_NOT_FOUND:
                 raise
-            info = await self.link.jetstream.call(f"CONSUMER.INFO.{self.stream}.{durable}")
+            try:
+                info = await call(subject, body)
+            except JetStreamError as refusal:
+                if refusal.err_code != CONSUMER_EXISTS:
+                    raise
+                info = await call(look)
+            except PermissionError as refusal:
+                if isinstance(error, PermissionError):
+                    raise
+                raise ConfigError(
+                    f"consumer {durable} of stream {self.stream} does not exist, and this user may not make it; have "
+                    "an administrator run `roost provision` with this agent"
+                ) from refusal
         found = differences(wanted, info["config"])
         if found:
             raise ConfigMismatch(f"consumer {durable} of stream {self.stream}", found)
@@ -124,9 +155,27 @@ class Log:
     async def last(self, subject: str, *, leader: bool = False) -> Record | None:
         """The newest record on a subject. With `leader`, not from a replica that may lag behind."""
         if leader:
-            found = await self.link.jetstream.last_from_leader(self.stream, subject)
-            return Record(subject, found[0], found[1]) if found else None
+            return await self.from_leader({"last_by_subj": subject})
         message = await self.link.jetstream.last(self.stream, subject)
+        return _record(message) if message is not None else None
+
+    async def from_leader(self, query: dict[str, Any]) -> Record | None:
+        """The record that a query asks for, as the stream's leader knows it."""
+        found = await self.link.jetstream.from_leader(self.stream, query)
+        return (
+            Record(found.subject, found.seq, found.data, found.stamp, read_marks(found.head))
+            if found
+            else None
+        )
+
+    @staticmethod
+    def record_of(message: Message) -> Record:
+        """The record that a direct get has returned."""
+        return _record(message)
+
+    async def next(self, seq: int, pattern: str) -> Record | None:
+        """The first record from `seq` on whose subject matches. Cheaper than a `page` of one, which counts the rest."""
+        message = await self.link.jetstream.next(self.stream, seq, pattern)
         return _record(message) if message is not None else None
 
     async def newest(self, subjects: Sequence[str]) -> dict[str, Record]:
@@ -167,14 +216,24 @@ class Log:
         return [_record(message) for message in await self.link.jetstream.read(self.stream, query)]
 
 
+_place = re.compile(
+    "\r\nNats-Subject: ([^\r]+)\r\nNats-Sequence: ([0-9]+)\r\nNats-Time-Stamp: ([^\r]+)\r\n"
+).match
+
+
 def _record(message: Message) -> Record:
     """The server writes its headers behind those of the publisher, who may have used the same names."""
     head = message.head.decode("utf-8", "replace")
+    found = _place(head, head.rfind("\r\nNats-Subject: "))
+    if found is not None:  # as nats-server has them, one after the other
+        subject, seq, stamp = found.groups()
+        return Record(subject, int(seq), message.data, stamp, read_marks(message.head))
     return Record(
         _last_header(head, "Nats-Subject"),
         int(_last_header(head, "Nats-Sequence")),
         message.data,
         _last_header(head, "Nats-Time-Stamp"),
+        read_marks(message.head),
     )
 
 
@@ -186,7 +245,13 @@ def _last_header(head: str, name: str) -> str:
 def parse_time(stamp: str) -> float:
     """Seconds since 1970 of an RFC 3339 time with up to nanoseconds, as the server writes it."""
     head, _, fraction = stamp.rstrip("Z").partition(".")
-    return datetime.fromisoformat(head + "+00:00").timestamp() + (float(f"0.{fraction}") if fraction else 0.0)
+    return _second(head) + (float(f"0.{fraction}") if fraction else 0.0)
+
+
+@functools.lru_cache(maxsize=64)
+def _second(head: str) -> float:
+    """Of many records that are read in log order, thousands are of the same second."""
+    return datetime.fromisoformat(head + "+00:00").timestamp()
 
 
 def chunks(items: Sequence[Any], size: int) -> Iterable[Sequence[Any]]:

@@ -8,58 +8,107 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import random
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from typing import Any, get_type_hints
 
-from roost.codec import Codec, Limits
-from roost.errors import Disconnected, JetStreamError, NotConnected, RequestTimeout
+from pydantic import ValidationError
+
+from roost._text import quoted
+from roost.codec import Codec, canonical_equal
+from roost.errors import ConfigError, InvalidMessage, JetStreamError
 from roost.subjects import key_token
 from roost.tasks.batch import create_once
 from roost.tasks.log import Log
 from roost.tasks.records import Ref
+from roost.tasks.storing import newest, store
 from roost.transport.headers import block
-from roost.transport.jetstream import WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_PENDING
-
-LIMITS = Limits(max_bytes=256 * 1024)
+from roost.transport.jetstream import WRONG_LAST_SEQUENCE
 
 
 async def once(log: Log, ref: Ref, name: str, call: Callable[[], Awaitable[Any]], codec: Codec[Any]) -> Any:
     """The recorded result under `name`, or that of `call`, recorded now.
 
-    When another attempt has recorded one meanwhile, that one is returned. Repeats the writing (never the
-    call) through outages. Raises what `call` raises, InvalidMessage for a result that has no JSON, and
-    JetStreamError.
+    When another attempt has recorded one meanwhile, that one is returned. Asks the leader, for a replica may not
+    have the record yet and the effect would be repeated; repeats reading and writing (never the call) through
+    outages and while the store is full. Raises what `call` raises, UnsafeToken, JetStreamError, InvalidMessage
+    (TooLarge) for a result that cannot be kept, ConfigError for a record that is of another type than `codec`.
     """
     subject = log.subjects.once(ref, key_token(name))
-    there = await log.last(subject)
+    there = await newest(log, subject)
     if there is None:
-        value = await call()
-        data = codec.encode(value, subject=subject)
-        if await _stored(log, subject, data):
-            return codec.decode(data, subject=subject)
-        there = await log.last(subject, leader=True)
-        if there is None:
-            return codec.decode(data, subject=subject)
-    return codec.decode(there.data, subject=subject)
-
-
-async def _stored(log: Log, subject: str, data: bytes) -> bool:
-    """Store a result once; False when one was there."""
-    tries = 0
-    while True:
+        data = codec.encode(await call(), subject=subject)
         try:
-            await log.link.jetstream.publish(subject, data, block(*create_once("")))
-            return True
+            await store(
+                log, subject, data, block(*create_once("")), patience_s=None, when_full=True
+            )  # create-once: its own repeat is refused like that of another
+            return codec.decode(data, subject=subject)
         except JetStreamError as error:
-            if error.err_code == WRONG_LAST_SEQUENCE:
-                return False
-            if error.err_code != WRONG_LAST_SEQUENCE_PENDING:
+            if error.err_code != WRONG_LAST_SEQUENCE:
                 raise
-        except (RequestTimeout, Disconnected, NotConnected):
-            log.journal.count("once_delayed")
-        await asyncio.sleep(min(2.0, 0.02 * 2 ** min(tries, 7)) * (0.5 + random.random()))
-        tries += 1
+        there = await newest(log, subject)
+        if there is None:  # its run was removed
+            return codec.decode(data, subject=subject)
+    return _recorded(codec, there.data, subject, name)
+
+
+class Effects:
+    """The effects of one handler call that are at work: two calls of one name must not both find no record."""
+
+    def __init__(self) -> None:
+        self._locks: dict[str, asyncio.Lock] = {}
+        self._owners: dict[str, asyncio.Task[Any] | None] = {}
+
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[None]:
+        """No other call of this name runs during the block. Raises ConfigError for one within itself."""
+        lock = self._locks.setdefault(name, asyncio.Lock())
+        mine = asyncio.current_task()
+        if lock.locked() and self._owners.get(name) is mine:
+            raise ConfigError(
+                f"ctx.once {quoted(name)}: the effect calls ctx.once under its own name, and would wait for itself"
+            )
+        async with lock:
+            self._owners[name] = mine
+            try:
+                yield
+            finally:
+                self._owners[name] = None
+
+
+def _recorded(codec: Codec[Any], data: bytes, subject: str, name: str) -> Any:
+    """The value on record. What only passes as the type, such as "5" for an int, was of another one.
+
+    Fields that were added with a default, or removed, are no other type.
+    """
+    try:
+        value = codec.decode(data, subject=subject)
+        if not _writes(codec, value, data, subject):
+            codec.adapter.validate_json(data, strict=True)
+    except InvalidMessage as error:
+        raise _mismatch(codec, name, data, f"{error.field or 'the value'}: {error.reason}") from error
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_context=False, include_input=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the value"
+        raise _mismatch(codec, name, data, f"{where}: {first['msg']}") from error
+    return value
+
+
+def _writes(codec: Codec[Any], value: Any, data: bytes, subject: str) -> bool:
+    try:
+        return canonical_equal(codec.encode(value, subject=subject), data)
+    except InvalidMessage:
+        return False
+
+
+def _mismatch(codec: Codec[Any], name: str, data: bytes, reason: str) -> ConfigError:
+    wanted = getattr(codec.model, "__name__", None) or quoted(codec.model)
+    found = quoted(data[:100].decode("utf-8", "replace"))
+    return ConfigError(
+        f"ctx.once {quoted(name)}: on record is {found}, which is no {wanted} ({reason}). The record stays and the "
+        f"effect was not repeated. Run code whose function returns what is on record, or use another name for the "
+        "new effect."
+    )
 
 
 def result_type(fn: Callable[..., Any]) -> Any:

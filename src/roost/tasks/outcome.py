@@ -10,6 +10,7 @@ from typing_extensions import TypeVar
 from roost.codec import Codec
 from roost.errors import TaskCancelled, TaskDead
 from roost.tasks.attempts import as_history, describe
+from roost.tasks.batch import Pairs
 from roost.tasks.history import Attempt
 from roost.tasks.log import Record
 from roost.tasks.records import Ref
@@ -31,6 +32,7 @@ class DeadLetter:
     input: bytes = field(default=b"", repr=False)  # the payload as submitted; filled in by listings
     died_s: float = 0.0  # server time, seconds since 1970
     replays: tuple[str, ...] = ()  # ids of tasks submitted in its place
+    marks: Pairs = field(default=(), repr=False)  # version and order key, as submitted; filled in by listings
 
     @property
     def ref(self) -> Ref:
@@ -78,18 +80,19 @@ class Cancelled:
 Outcome: TypeAlias = Done[O] | Dead | Cancelled
 
 
-def decode_outcome(record: Record, ref: Ref, key: str, codec: Codec[Any]) -> Outcome[Any]:
+def decode_outcome(record: Record, ref: Ref, key: str, codec: Codec[Any], index: int = -1) -> Outcome[Any]:
     """The outcome in an `end` record. Raises InvalidMessage if it is none, or its value does not fit the contract."""
     end = codec.decode(record.data, subject=record.subject)
     attempts = end["attempts"]
     if end["status"] == "done":
-        last = len(attempts) - 1
-        history = tuple(as_history(attempt, done=n == last) for n, attempt in enumerate(attempts))
-        return Done(end["value"], key, history)
+        history = tuple([as_history(attempt) for attempt in attempts[:-1]])
+        if attempts:
+            history += (as_history(attempts[-1], done=True),)
+        return Done(end["value"], key, history, index)
     history = tuple(as_history(attempt) for attempt in attempts)
     if end["status"] == "cancelled":
-        return Cancelled(end["by"], end["reason"], key, history)
-    return Dead(letter_of(end, ref, record), key)
+        return Cancelled(end["by"], end["reason"], key, history, index)
+    return Dead(letter_of(end, ref, record), key, index)
 
 
 def letter_of(end: Any, ref: Ref, record: Record) -> DeadLetter:

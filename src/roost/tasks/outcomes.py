@@ -75,7 +75,7 @@ class OutcomeWriter:
                             )
                             return False
                         if junk.seq == newest:  # not that one: what was refused is not to be seen yet
-                            await _pause(tries)
+                            await pause(tries)
                             tries += 1
                         elif junk.seq > delivery.seq:
                             journal.record(
@@ -105,7 +105,7 @@ class OutcomeWriter:
                 raise Unstorable(error.reason) from error
             except RoostError as error:
                 journal.record("outcome_delayed", subject=subject, reason=str(error))
-            await _pause(tries)
+            await pause(tries)
             tries += 1
         if dead_reason is not None:
             await self._index(delivery.ref, dead_reason)
@@ -148,7 +148,7 @@ class OutcomeWriter:
                 self._log.journal.record(
                     "outcome_delayed", subject=self._log.subjects.dead(ref), reason=str(error)
                 )
-            await _pause(tries)
+            await pause(tries)
             tries += 1
 
     async def note(self, delivery: Delivery, note: NoteRecord) -> None:
@@ -165,7 +165,7 @@ class OutcomeWriter:
                 full = isinstance(error, JetStreamError) and error.err_code in STORE_FULL
                 if full or tries == NOTE_TRIES:
                     raise HandBack(f"a note could not be stored: {error}", FULL_DELAY_S) from error
-            await _pause(tries)
+            await pause(tries)
 
     async def _foreign(self, delivery: Delivery) -> Record | None:
         """The newest record under the guard that is no `end`, the task itself included; None if that is gone.
@@ -185,12 +185,12 @@ class OutcomeWriter:
                 self._log.journal.record(
                     "outcome_delayed", subject=subjects.end(delivery.ref), reason=str(error)
                 )
-                await _pause(1)
+                await pause(1)
                 continue
             others = [record for record in found.values() if record.subject != subjects.end(delivery.ref)]
             if others:
                 return max(others, key=lambda record: record.seq)
-            await _pause(1)
+            await pause(1)
 
     async def _existing(self, subject: str) -> Record | None:
         """The `end` that a guard's refusal speaks of; a replica may not have it yet, the leader has."""
@@ -199,12 +199,13 @@ class OutcomeWriter:
                 return await self._log.last(subject) or await self._log.last(subject, leader=True)
             except RoostError as error:
                 self._log.journal.record("outcome_delayed", subject=subject, reason=str(error))
-                await _pause(1)
+                await pause(1)
 
 
 def _has_token(data: bytes, token: str) -> bool:
     return b'"token":"' + token.encode() + b'"' in data[:200]
 
 
-async def _pause(tries: int) -> None:
+async def pause(tries: int) -> None:
+    """A growing, jittered moment."""
     await asyncio.sleep(min(2.0, 0.02 * 2 ** min(tries, 7)) * (0.5 + random.random()))

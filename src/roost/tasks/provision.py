@@ -8,9 +8,11 @@ rollup or an age limit loses tasks. So configuration is compared, never imposed:
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from roost.errors import Difference
+from roost.subjects import key_token
 from roost.tasks.records import Subjects
 
 MAX_ACK_PENDING = 20_000
@@ -19,6 +21,10 @@ hold a slot, so this bounds how many may wait before fresh ones have to."""
 
 MAX_WAITING_PULLS = 4096
 """Open pulls per consumer; each worker process keeps two."""
+
+RUN_REPORT_S = 7 * 86_400
+"""How long the server keeps the place of a reporter of one run while no instance of it is up, in seconds. Runs
+are many, and the consumer of each would stay for ever; one that comes back later begins at the first outcome."""
 
 RESERVE = 0.8
 """Share of `max_bytes` up to which new work is accepted; the rest is for accepted work to finish."""
@@ -89,18 +95,49 @@ def consumer_name(name: str) -> str:
     return f"task_{name}"
 
 
-def report_config(subjects: Subjects, durable: str, name: str, ack_wait_s: float) -> dict[str, Any]:
-    """The consumer of the outcomes of one contract, for one agent: one at a time, so in order."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reported:
+    """The outcomes that an agent follows (`Agent.reports`): of one contract, in all runs or in some."""
+
+    agent: str
+    name: str  # of the contract
+    workflow: str = ""  # only in runs of this workflow
+    run: str = ""  # only in this run
+
+    @property
+    def durable(self) -> str:
+        """The name of the consumer that all instances of the agent share."""
+        of = f"_of_{self.workflow}" if self.workflow else f"_run_{key_token(self.run)}" if self.run else ""
+        return f"report_{self.agent}_{self.name}{of}"
+
+    def wants(self, run: str) -> bool:
+        """Whether an outcome in this run is followed. The server's filter cannot tell by a part of a token."""
+        return not self.workflow or run.startswith(f"{self.workflow}:")
+
+    def __str__(self) -> str:
+        of = (
+            f" in runs of {self.workflow}"
+            if self.workflow
+            else f" in run {self.run[:200]}"
+            if self.run
+            else ""
+        )
+        return f"agent {self.agent}: outcomes of {self.name}{of}"
+
+
+def report_config(subjects: Subjects, reported: Reported, ack_wait_s: float) -> dict[str, Any]:
+    """The consumer of what one agent follows: one outcome at a time, so in order.
+
+    Its description says whose it is: the parts of two names may be joined to one and the same.
+    """
     return {
-        **consumer_config(subjects, name, ack_wait_s),
-        "durable_name": durable,
-        "filter_subject": subjects.ends_of(name),
+        **consumer_config(subjects, reported.name, ack_wait_s),
+        "durable_name": reported.durable,
+        "description": str(reported),
+        "filter_subject": subjects.ends_of(reported.name, reported.run or "*"),
         "max_ack_pending": 1,
+        "inactive_threshold": RUN_REPORT_S * 10**9 if reported.run else 0,
     }
-
-
-def report_name(agent: str, name: str, suffix: str) -> str:
-    return f"report_{agent}_{name}" + (f"_{suffix}" if suffix else "")
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:

@@ -7,8 +7,9 @@ it all the more.
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from sys import intern
 from typing import Any
 
 from roost.errors import ConfigError, InvalidMessage, JetStreamError, StreamMissing
@@ -68,44 +69,75 @@ async def read_histories(log: Log, *, newest: int = NEWEST) -> list[TaskHistory]
 
 
 def histories(records: Iterable[Record], subjects: Subjects, complain: Complain) -> list[TaskHistory]:
-    """The histories of all tasks whose input is among `records`. Pure. `complain` hears of unreadable records."""
-    codec = end_codec(Any)
-    tasks: dict[Ref, float] = {}
-    ends: dict[Ref, tuple[float, Any]] = {}
-    notes: dict[Ref, list[tuple[int, NoteRecord]]] = defaultdict(list)
+    """The histories of all tasks among `records`. Pure. `complain` hears of unreadable records."""
+    found = Histories(subjects, complain)
     for record in records:
-        kind, ref = subjects.parse(record.subject) or ("", None)
+        found.add(record)
+    return found.all()
+
+
+class Histories:
+    """Makes histories of records that come in log order, and keeps none of their payloads. Pure.
+
+    A task is there by its input, and a cancelled one by its outcome: its input was removed, and when it was
+    submitted is not known any more.
+    """
+
+    def __init__(self, subjects: Subjects, complain: Complain) -> None:
+        self._subjects = subjects
+        self._complain = complain
+        self._codec = end_codec(Any)
+        self._tasks: dict[Ref, float] = {}
+        self._ends: dict[Ref, _End] = {}
+        self._notes: dict[Ref, list[tuple[int, NoteRecord]]] = {}
+
+    def add(self, record: Record) -> None:
+        kind, ref = self._subjects.parse(record.subject) or ("", None)
         try:
             if ref is None:
-                continue
+                return
+            ref = Ref(intern(ref.run), intern(ref.name), ref.id)  # a run of 100,000 tasks has one name
             if kind == "task":
-                tasks[ref] = record.stored_s
+                self._tasks[ref] = record.stored_s
             elif kind == "end":
-                ends[ref] = (record.stored_s, codec.decode(record.data, subject=record.subject))
+                end = self._codec.decode(record.data, subject=record.subject)
+                self._ends[ref] = _End(record.stored_s, end["status"], end.get("reason", ""), _ended(end))
             elif kind == "note":
-                notes[ref].append((record.seq, decode_note(record.data, subject=record.subject)))
+                note = decode_note(record.data, subject=record.subject)
+                self._notes.setdefault(ref, []).append((record.seq, note))
         except InvalidMessage as error:
-            complain(record.subject, error)
-    found = [_history(ref, stored_s, notes[ref], ends.get(ref)) for ref, stored_s in tasks.items()]
-    return sorted(found, key=lambda one: one.submitted_s)
+            self._complain(record.subject, error)
+
+    def all(self) -> list[TaskHistory]:
+        """In the order of submission."""
+        found = [self._history(ref, stored_s) for ref, stored_s in self._tasks.items()]
+        for ref, end in self._ends.items():
+            if end.status == "cancelled" and ref not in self._tasks:
+                begun_s = [note["at"] for _, note in self._notes.get(ref, ())]
+                found.append(self._history(ref, min([end.stored_s, *begun_s])))
+        return sorted(found, key=lambda one: one.submitted_s)
+
+    def _history(self, ref: Ref, stored_s: float) -> TaskHistory:
+        end = self._ends.get(ref)
+        attempts = end.attempts if end is not None else ()
+        return TaskHistory(
+            run=ref.run,
+            name=ref.name,
+            id=ref.id,
+            submitted_s=stored_s,
+            ended_s=end.stored_s if end is not None else None,
+            status=end.status if end is not None else "open",
+            reason=end.reason if end is not None else "",
+            attempts=attempts or _noted(self._notes.get(ref, []), open=end is None),
+        )
 
 
-def _history(
-    ref: Ref, stored_s: float, notes: list[tuple[int, NoteRecord]], end: tuple[float, Any] | None
-) -> TaskHistory:
-    status: Status = end[1]["status"] if end is not None else "open"
-    return TaskHistory(
-        run=ref.run,
-        name=ref.name,
-        id=ref.id,
-        submitted_s=stored_s,
-        ended_s=end[0] if end is not None else None,
-        status=status,
-        reason=end[1].get("reason", "") if end is not None else "",
-        attempts=_ended(end[1])
-        if end is not None and end[1]["attempts"]
-        else _noted(notes, open=end is None),
-    )
+@dataclass(frozen=True, slots=True)
+class _End:
+    stored_s: float
+    status: Status
+    reason: str
+    attempts: tuple[Attempt, ...]
 
 
 def _ended(end: Any) -> tuple[Attempt, ...]:

@@ -7,6 +7,11 @@ come from a stranger: decoding checks everything and raises InvalidMessage.
     <ns>.run.<run>.end.<name>.<id>       its outcome                     written once, guarded
     <ns>.run.<run>.dead.<name>.<id>      index of dead letters           written after a dead end
     <ns>.run.<run>.note.<name>.<id>.<k>  attempt k started, failed       outside the guard
+    <ns>.run.<run>.chunk.<name>.<id>.<k>     what attempt k emits        outside the guard
+    <ns>.run.<run>.progress.<name>.<id>.<k>  how far attempt k is        outside the guard
+    <ns>.run.<run>.once.<name>.<id>.<e>      the result of effect e      written once
+
+Those of order keys are in `order`.
 """
 
 from __future__ import annotations
@@ -39,6 +44,8 @@ _is_record = re.compile(
 ).fullmatch
 _is_id = re.compile("[A-Za-z0-9_:-]+").fullmatch
 
+NUMBERED = ("note", "chunk", "progress", "once")
+"""Kinds of records of which a task has several: a token follows its id."""
 ERROR_TEXT = 1000
 """Characters kept of an error's message in the log."""
 
@@ -89,16 +96,16 @@ class Subjects:
     def note(self, ref: Ref, k: int | str) -> str:
         return f"{self._runs}{ref.run}.note.{ref.name}.{ref.id}.{k}"
 
-    def chunk(self, ref: Ref, k: int | str) -> str:
-        """What attempt *k* says while it runs: outside the guard, as notes are."""
-        return f"{self._runs}{ref.run}.chunk.{ref.name}.{ref.id}.{k}"
+    def said(self, kind: str, ref: Ref, k: int | str) -> str:
+        """What attempt *k* says while it runs, of kind ``chunk`` or ``progress``: outside the guard, as notes are."""
+        return f"{self._runs}{ref.run}.{kind}.{ref.name}.{ref.id}.{k}"
 
     def once(self, ref: Ref, name: str) -> str:
         """The recorded result of an effect within a task."""
         return f"{self._runs}{ref.run}.once.{ref.name}.{ref.id}.{name}"
 
-    def live_chunks(self, ref: Ref) -> str:
-        return f"{self.live}{ref.run}.chunk.{ref.name}.{ref.id}.>"
+    def live_said(self, kind: str, ref: Ref) -> str:
+        return f"{self.live}{ref.run}.{kind}.{ref.name}.{ref.id}.*"
 
     def guard(self, ref: Ref) -> str:
         """What an `end` is guarded over: task, end and dead of this task, not its notes."""
@@ -111,9 +118,9 @@ class Subjects:
         """The hints of all outcomes of a contract."""
         return f"{self.live}*.end.{name}.*"
 
-    def ends_of(self, name: str) -> str:
-        """All outcomes of a contract: the filter of those who report them."""
-        return f"{self._runs}*.end.{name}.>"
+    def ends_of(self, name: str, run: str = "*") -> str:
+        """All outcomes of a contract, or those in one run: the filter of those who report them."""
+        return f"{self._runs}{run}.end.{name}.>"
 
     def cancel(self, ref: Ref) -> str:
         """Where workers are told that a task may have been cancelled."""
@@ -122,6 +129,15 @@ class Subjects:
     def tasks_of(self, name: str) -> str:
         """All tasks of a contract: the filter of its consumer."""
         return f"{self._runs}*.task.{name}.>"
+
+    @property
+    def all_places(self) -> str:
+        """The places of all tasks with an order key (`order`)."""
+        return f"{self._runs}*.queue.*.*.*"
+
+    @property
+    def all_turns(self) -> str:
+        return f"{self._runs}*.task.*.*.*.*"
 
     def all_dead(self, name: str = "*") -> str:
         return f"{self._runs}*.dead.{name}.>"
@@ -141,11 +157,7 @@ class Subjects:
         if found is None:
             return None
         run, kind, name, id, number = found.groups()
-        return (
-            (kind, Ref(run, name, id))
-            if (number is not None) == (kind in ("note", "chunk", "once"))
-            else None
-        )
+        return (kind, Ref(run, name, id)) if (number is not None) == (kind in NUMBERED) else None
 
 
 class ErrorRecord(TypedDict):

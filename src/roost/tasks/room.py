@@ -47,8 +47,10 @@ class Room:
         self._looked_at = 0.0
         self._looking: asyncio.Task[None] | None = None
 
-    async def take(self, name: str, count: int, size: int) -> None:
+    async def take(self, name: str, count: int, size: int, *, share: float = RESERVE) -> None:
         """Count on `size` bytes for `count` new tasks of contract `name`, or raise StoreFull. `landed` follows.
+
+        `share` of `max_bytes` may be used then; the rest is reserved.
 
         The fill level is that of a second ago at most, plus what was taken here since then: a large fan-out
         would otherwise write the reserve full before the next look. Nobody is refused without a fresh look.
@@ -57,10 +59,10 @@ class Room:
         now = asyncio.get_running_loop().time()
         if now - self._looked_at > LOOK_INTERVAL_S:
             self._begin_look()
-        if not self._fits(count, size):
+        if not self._fits(count, size, share):
             if now - self._looked_at > FRESH_S:
                 await asyncio.shield(self._begin_look())
-            if not self._fits(count, size):
+            if not self._fits(count, size, share):
                 raise self.full()
         self._flying += size
         self._open += count
@@ -70,11 +72,11 @@ class Room:
         self._flying -= size
         self.used += size
 
-    def _fits(self, count: int, size: int) -> bool:
+    def _fits(self, count: int, size: int, share: float) -> bool:
         if self.limit <= 0:
             return True
         used = self.used + self._flying + size
-        return used <= RESERVE * self.limit and used + (self._open + count) * OUTCOME_BYTES <= self.limit
+        return used <= share * self.limit and used + (self._open + count) * OUTCOME_BYTES <= self.limit
 
     def full(self) -> StoreFull:
         return StoreFull(stream=self._subjects.stream, used=self.used, limit=self.limit, open=self._open)
@@ -121,7 +123,14 @@ class Room:
                 break
         for name in sorted(self._names):
             if consumer_name(name) not in served:
-                query = {"subjects_filter": self._subjects.tasks_of(name), "offset": NO_SUBJECTS}
-                info = await self._jetstream.call(f"STREAM.INFO.{stream}", query)
-                count += int(info.get("total", 0))
-        return count
+                count += await self._subjects_under(self._subjects.tasks_of(name))
+        # Tasks with an order key wait outside of any consumer until it is their turn.
+        places = await self._subjects_under(self._subjects.all_places)
+        return count + max(
+            0, places - (await self._subjects_under(self._subjects.all_turns) if places else 0)
+        )
+
+    async def _subjects_under(self, pattern: str) -> int:
+        query = {"subjects_filter": pattern, "offset": NO_SUBJECTS}
+        info = await self._jetstream.call(f"STREAM.INFO.{self._subjects.stream}", query)
+        return int(info.get("total", 0))

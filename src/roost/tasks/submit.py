@@ -28,6 +28,8 @@ from roost.errors import (
 )
 from roost.tasks.batch import Pairs, Write, commit, create_once
 from roost.tasks.log import Log, chunks
+from roost.tasks.marks import order_of
+from roost.tasks.order import ORDER_BYTES, Order, Queue, place_of
 from roost.tasks.records import Ref
 from roost.transport.headers import block
 from roost.transport.jetstream import (
@@ -40,7 +42,7 @@ from roost.transport.jetstream import (
 BATCH = 250
 """Records per atomic batch: the server takes 1,000, but a batch holds up other writers while it commits
 (26 ms at 1,000, a few at 100-500), and one of 250 already amortises its fixed 2 ms."""
-RECORD_BYTES = 330
+RECORD_BYTES = 340
 """About what a stored task takes beside its payload: subject, guard and trace, the store's own."""
 BATCHES_IN_FLIGHT = 2
 TRY_S = 5.0
@@ -52,11 +54,12 @@ its beginning, for instance as one too many; 10008: no leader just now."""
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One record to be stored: whose, what, and its ``traceparent``."""
+    """One record to be stored: whose, what, its ``traceparent``, and what else its header says."""
 
     ref: Ref
     data: bytes
     trace: str
+    marks: Pairs = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +68,11 @@ class Stored:
 
     ref: Ref
     seq: int
+    there: int = 0  # the sequence of one that was there before; 0 if only its outcome is
+
+    @property
+    def place(self) -> int:
+        return self.seq or self.there
 
 
 def new_id() -> str:
@@ -72,11 +80,17 @@ def new_id() -> str:
     return secrets.token_hex(11)
 
 
+def _size(item: Item) -> int:
+    """About what a task takes in the store."""
+    return len(item.data) + RECORD_BYTES + (ORDER_BYTES if item.marks else 0)
+
+
 class Submitter:
     """Stores tasks in one log."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self._order = Order(log)
         self._batches = asyncio.Semaphore(BATCHES_IN_FLIGHT)
 
     async def submit(self, item: Item, *, timeout_s: float) -> Stored:
@@ -87,12 +101,36 @@ class Submitter:
         """
         log = self._log
         await log.ensure()
-        size = len(item.data) + RECORD_BYTES
+        size = _size(item)
         await log.room.take(item.ref.name, 1, size)
+        patience = _Patience(timeout_s)
         try:
-            return await self._store_one(item, _Patience(timeout_s))
+            stored = await self._store_one(item, patience)
+            if item.marks:
+                await self._line_up(item, stored, patience)
+            return stored
         finally:
             log.room.landed(size)
+
+    async def _line_up(self, item: Item, stored: Stored, patience: _Patience) -> None:
+        """Add a stored task to the queue of its order key, before anybody submits what is to come after it."""
+        key = order_of(item.marks)
+        if not key or not stored.place:
+            return
+        patience.sent = True  # the task is stored: whatever happens now, it runs
+        queue = Queue(self._log.subjects, item.ref.name, key)
+        while True:
+            try:
+                await self._order.join(queue, item.ref, stored.place)
+                return
+            except JetStreamError as error:
+                if error.err_code in STORE_FULL:
+                    raise SubmissionUnknown((item.ref.id,)) from error
+                if error.err_code not in _TRANSIENT:
+                    raise
+                await patience.pause(error, (item.ref.id,))
+            except (RequestTimeout, Disconnected, NotConnected) as error:
+                await patience.pause(error, (item.ref.id,))
 
     async def _store_one(self, item: Item, patience: _Patience) -> Stored:
         log = self._log
@@ -129,7 +167,7 @@ class Submitter:
                 return Stored(item.ref, 0)  # it was cancelled: its outcome stands, its input is gone
             if not canonical_equal(there.data, item.data):
                 raise Conflict(key=item.ref.id, subject=subject) from error
-            return Stored(item.ref, 0)
+            return Stored(item.ref, 0, there.seq)
 
     async def submit_many(self, items: Sequence[Item], *, timeout_s: float) -> list[Stored]:
         """Store many tasks in atomic batches of 250, a few at a time; the order of `items` is kept in the answer.
@@ -148,6 +186,7 @@ class Submitter:
                 )
         patience = _Patience(timeout_s)
         done: dict[Ref, Stored] = {}
+        ordered = any(order_of(item.marks) for item in items)
         try:
             async with asyncio.TaskGroup() as group:
                 for part in chunks(items, BATCH):
@@ -156,6 +195,8 @@ class Submitter:
                         self._store(list(part), done, patience), name="roost-submit-batch"
                     )
                     task.add_done_callback(lambda _: self._batches.release())
+                    if ordered:
+                        await task
         except BaseExceptionGroup as several:
             if several.subgroup(SubmissionUnknown) is not None:
                 raise SubmissionUnknown([i.ref.id for i in items if i.ref not in done]) from several
@@ -166,7 +207,7 @@ class Submitter:
         return [done[item.ref] for item in items]
 
     async def _store(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> None:
-        size = sum(len(item.data) + RECORD_BYTES for item in items)
+        size = sum(map(_size, items))
         await self._log.room.take(items[0].ref.name, len(items), size)
         try:
             await self._store_all(items, done, patience)
@@ -180,7 +221,7 @@ class Submitter:
             ids = tuple(item.ref.id for item in items)
             try:
                 if refused:
-                    items = await self._missing(items, done)
+                    items = await self._missing(items, done, patience)
                     refused = False
                     continue
                 last = await self._batch(items, timeout_s=min(TRY_S * 2, patience.left_s))
@@ -207,10 +248,15 @@ class Submitter:
                 raise StreamMissing(self._log.stream) from error
 
     async def _batch(self, items: Sequence[Item], *, timeout_s: float) -> int:
-        """One atomic batch; returns the sequence of its last record."""
+        """One atomic batch; returns the sequence of the last task. Places in queues follow all tasks."""
         task = self._log.subjects.task
         writes = [Write(task(item.ref), item.data, self._headers(item)) for item in items]
-        return await commit(self._log.link, writes, timeout_s=timeout_s)
+        places = [
+            Write(place, b"", ())
+            for item in items
+            if (place := place_of(self._log.subjects, item.ref, item.marks))
+        ]
+        return await commit(self._log.link, [*writes, *places], timeout_s=timeout_s) - len(places)
 
     def _headers(self, item: Item) -> Pairs:
         """A task is stored only if nothing of it is there, its outcome included.
@@ -219,9 +265,9 @@ class Submitter:
         create it anew, and it would run and get a second outcome.
         """
         over = ("Nats-Expected-Last-Subject-Sequence-Subject", self._log.subjects.guard(item.ref))
-        return (*create_once(item.trace), over)
+        return (*create_once(item.trace), over, *item.marks)
 
-    async def _missing(self, items: list[Item], done: dict[Ref, Stored]) -> list[Item]:
+    async def _missing(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> list[Item]:
         """The items that are not stored yet. Raises Conflict for one stored with another payload."""
         log = self._log
         there = await log.newest([log.subjects.task(item.ref) for item in items])
@@ -235,7 +281,9 @@ class Submitter:
             elif record is None:
                 missing.append(item)
             elif record.data == item.data or canonical_equal(record.data, item.data):
-                done[item.ref] = Stored(item.ref, 0)
+                done[item.ref] = found = Stored(item.ref, 0, record.seq)
+                if item.marks:
+                    await self._line_up(item, found, patience)
             else:
                 raise Conflict(key=item.ref.id, subject=record.subject)
         return missing

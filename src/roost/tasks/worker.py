@@ -12,14 +12,16 @@ import logging
 import math
 import random
 import secrets
-from collections.abc import Awaitable, Callable
-from typing import Any
+from typing import Any, Literal
 
 from roost.contracts import GiveUp, Task, Workflow
-from roost.errors import InvalidMessage, JetStreamError, Reject, RetryLater, RoostError
-from roost.tasks.attempts import bounded, describe, next_number, past_attempts, readable
+from roost.errors import InvalidMessage, Reject, RetryLater, RoostError
+from roost.tasks.attempts import bounded, describe, next_number
+from roost.tasks.calling import HandlerLeft, Invoke, call, encode_result
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
+from roost.tasks.marks import decode_input
+from roost.tasks.order import Order
 from roost.tasks.outcomes import HandBack, OutcomeWriter, Unstorable
 from roost.tasks.records import (
     AttemptRecord,
@@ -29,20 +31,20 @@ from roost.tasks.records import (
     encode_note,
     error_record,
 )
+from roost.tasks.sofar import so_far
 from roost.transport import Listener, Message, Pump
 
 log = logging.getLogger("roost.tasks")
-
-Invoke = Callable[[Any, Delivery], Awaitable[Any]]
 
 HAND_BACK_S = 1.0
 """Delay of a delivery that is handed back because the server did not answer."""
 SETTLE_S = 0.5
 """About how long after the news of its deletion a consumer is made again, in seconds."""
+TOO_NEW_BASE_S = 0.5
+TOO_NEW_CAP_S = 5.0
+"""Delays of a delivery of a later version than this worker knows: among several, one will come to the right one."""
 CLOCK_S = 0.5
 """How far the known server time may be off, in seconds."""
-TOO_MANY_RESULTS = 413
-"""More than 1,000 subjects match a batched read."""
 LEAST_REASON = 200
 """Characters of a reason that are kept where the server takes only small records."""
 
@@ -67,6 +69,7 @@ class Worker:
         self._concurrency = concurrency
         self._instance = instance
         self._writer = OutcomeWriter(tasks)
+        self._order = Order(tasks) if isinstance(task, Task) else None
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._pump: Pump | None = None
         self._beat: asyncio.TimerHandle | None = None
@@ -144,6 +147,8 @@ class Worker:
         journal = self._log.journal
         try:
             delivery = Delivery.of(message, self._log.subjects)
+            if delivery.turn is not None and self._order is None:
+                raise ValueError("a workflow has no order")
         except ValueError as error:
             journal.record("task_refused", subject=message.subject, reason=f"not a task record: {error}")
             self._log.link.client.send(message.reply, b"+TERM not a task record")
@@ -171,7 +176,10 @@ class Worker:
             self._log.journal.count("ack_not_sent")  # it is delivered again, and recognised then
 
     def _heartbeat(self) -> None:
-        """Tell the server of each delivery still at work, at a third of the ack wait."""
+        """Tell the server of each delivery still at work, at a third of the ack wait; the first time, note its start.
+
+        So a long first attempt is to be seen while it runs, and counts if its process dies.
+        """
         loop = asyncio.get_running_loop()
         period_s = self._task.ack_wait_s / 3
         self._beat = loop.call_later(period_s, self._heartbeat)
@@ -179,6 +187,10 @@ class Worker:
         for delivery in self._running.values():
             if delivery.begun < young:
                 self._answer(delivery, b"+WPI")
+                if self._notes_starts and delivery.attempt and not delivery.noted:
+                    started_s = self._log.now_s() - (loop.time() - delivery.begun)
+                    self._note_later(delivery, "started", started_s)
+                    delivery.noted = True
 
     def _reconnected(self) -> None:
         """A server that crashed may have forgotten the last acks and deliveries: older tasks are looked up."""
@@ -242,8 +254,7 @@ class Worker:
             await self._process(delivery)
         except asyncio.CancelledError:
             if delivery.withdrawn:
-                self._answer(delivery, b"+ACK")
-                self._log.journal.record("task_cancelled", subject=str(delivery.ref), level=logging.INFO)
+                await self._withdraw(delivery)
                 return
             self._return(delivery)
             self._answer(delivery, b"-NAK")
@@ -255,6 +266,27 @@ class Worker:
         except RoostError as error:
             self._hand_back(delivery, HAND_BACK_S, str(error))
 
+    async def _withdraw(self, delivery: Delivery) -> None:
+        """The task was cancelled while its handler ran."""
+        self._log.journal.record("task_cancelled", subject=str(delivery.ref), level=logging.INFO)
+        try:
+            await self._settle(delivery)
+        except (HandBack, RoostError) as error:
+            self._hand_back(delivery, HAND_BACK_S, str(error))
+
+    async def _ended(self, delivery: Delivery, end: Record | None) -> None:
+        """A task that was delivered again has its outcome, or is gone."""
+        if end is not None:
+            await self._writer.complete(delivery.ref, end)
+            self._log.journal.count("redelivered_after_end")
+        await self._settle(delivery)
+
+    async def _settle(self, delivery: Delivery) -> None:
+        """Acknowledge a delivery whose task has its outcome; first, the next in the queue of its key gets its turn."""
+        if delivery.turn is not None and self._order is not None:
+            await self._order.hand_on(delivery.turn, again=delivery.delivered > 1 or not delivery.token)
+        self._answer(delivery, b"+ACK")
+
     def _hand_back(self, delivery: Delivery, after_s: float | None, reason: str) -> None:
         self._log.journal.record("task_handed_back", subject=str(delivery.ref), reason=reason)
         if after_s is not None:
@@ -262,19 +294,17 @@ class Worker:
 
     def _return(self, delivery: Delivery) -> None:
         """Take back the note that this attempt has started: being told to stop is no failure of the task."""
-        if not delivery.noted:
-            return
-        note: NoteRecord = {
-            "k": delivery.attempt,
-            "event": "returned",
-            "by": self._instance,
-            "at": self._log.now_s(),
-        }
+        if delivery.noted:
+            self._note_later(delivery, "returned", self._log.now_s())
+
+    def _note_later(self, delivery: Delivery, event: Literal["started", "returned"], at_s: float) -> None:
+        """Write a note without waiting for it to be stored."""
+        note: NoteRecord = {"k": delivery.attempt, "event": event, "by": self._instance, "at": at_s}
         try:
             subject = self._log.subjects.note(delivery.ref, delivery.attempt)
             self._log.link.client.send(subject, encode_note(note))
         except RoostError:
-            self._log.journal.count("note_not_sent")  # the attempt counts as lost then
+            self._log.journal.count("note_not_sent")
 
     # One delivery -------------------------------------------------------------------------------
 
@@ -282,16 +312,29 @@ class Worker:
         task = self._task
         past: list[AttemptRecord] = []
         again = delivery.delivered > 1
-        if (
-            again or delivery.stored_s < self._since_s or delivery.copied
-        ):  # an older task: its consumer may be a new one
-            end, past = await self._so_far(delivery)
-            if end is not None:
-                await self._writer.complete(delivery.ref, end)
+        old = delivery.stored_s < self._since_s  # its consumer may be a new one
+        marked = delivery.turn is not None or delivery.marked
+        if marked and self._order is not None:
+            if delivery.turn is None and (key := delivery.order):
+                await self._order.line_up(delivery, key)
                 self._answer(delivery, b"+ACK")
-                self._log.journal.count("redelivered_after_end")
+                self._log.journal.count("lined_up")
+                return
+            if delivery.turn is not None:
+                runs, end = await self._order.adopt(delivery)
+                if not runs:
+                    await self._ended(delivery, end)
+                    return
+        if again or old or (marked and delivery.copied):
+            end, past = await so_far(self._log, delivery.ref, delivery.seq)
+            if end is not None:
+                await self._ended(delivery, end)
                 return
             again = again or bool(past)
+        version = delivery.version if marked else 1
+        if version > task.version:
+            self._too_new(delivery, version)
+            return
         delivery.attempt = number = next_number(past)
         self._serial += 1
         delivery.token = f"{self._unique}.{self._serial}"
@@ -305,13 +348,13 @@ class Worker:
             )
             return
         started_s = self._log.now_s()
-        if again and self._notes_starts:
+        if (again or task.retry.attempts == 1) and self._notes_starts:
             await self._note(
                 delivery, {"k": number, "event": "started", "by": self._instance, "at": started_s}
             )
             delivery.noted = True
         try:
-            value = task.input_codec.decode(delivery.data, subject=delivery.subject)
+            value = decode_input(task, delivery.data, version, delivery.subject)
         except InvalidMessage as error:
             self._log.journal.record("message_refused", subject=delivery.subject, reason=str(error))
             await self._die(delivery, past, f"invalid input: {error.field or 'payload'}: {error.reason}")
@@ -319,8 +362,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         begun = loop.time()
         try:
-            output = await self._call(value, delivery, left_s)
-            data = task.output_codec.encode(output, subject=delivery.subject)
+            output = await call(self._invoke, value, delivery, limit_s=task.attempt_timeout_s, left_s=left_s)
+            data = encode_result(task, output, delivery.subject)
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if self._stopping or (current is not None and current.cancelling()):
@@ -355,50 +398,20 @@ class Worker:
             attempt["error"] = error_record(error)
             await self._die(delivery, [*past, attempt], f"its result cannot be stored: {error}")
             return
-        self._answer(delivery, b"+ACK")
+        await self._settle(delivery)
         self._log.journal.count(f"task_done:{task.name}" if ours else "done_in_vain")
 
-    async def _so_far(self, delivery: Delivery) -> tuple[Record | None, list[AttemptRecord]]:
-        """The `end` of a task if it has one, and the attempts that its notes tell of."""
-        subjects = self._log.subjects
-        end, notes = subjects.end(delivery.ref), subjects.note(delivery.ref, "*")
-        try:
-            found = list((await self._log.newest([end, notes])).values())
-        except JetStreamError as error:
-            if error.code != TOO_MANY_RESULTS:
-                raise
-            found = await self._log.read_all(notes, start_seq=delivery.seq)
-            stored = await self._log.last(end)
-            found += [stored] if stored is not None else []
-        ends = [record for record in found if record.subject == end]
-        noted = readable((record.subject, record.data) for record in found if record.subject != end)
-        return ends[0] if ends else None, past_attempts(noted)
-
-    async def _call(self, value: Any, delivery: Delivery, left_s: float | None) -> Any:
-        """The handler's result. Raises AttemptTimeout, or Reject when the task's own deadline passed.
-
-        A timer instead of ``asyncio.timeout``: that costs a tenth of what a short task costs in all.
-        """
-        limit_s = self._task.attempt_timeout_s
-        last = left_s is not None and (limit_s is None or left_s < limit_s)
-        if last:
-            limit_s = left_s
-        if limit_s is None:
-            return await self._invoke(value, delivery)
-        running = asyncio.current_task()
-        loop = asyncio.get_running_loop()
-        delivery.deadline = loop.time() + limit_s
-        timer = loop.call_at(delivery.deadline, _expire, delivery, running)
-        try:
-            return await self._invoke(value, delivery)
-        except asyncio.CancelledError as error:
-            if not delivery.expired or running is None or running.uncancel() > 0:
-                raise
-            if last:
-                raise Reject("deadline: it passed while the handler ran") from error
-            raise AttemptTimeout(f"no result within {limit_s:g} s") from error
-        finally:
-            timer.cancel()
+    def _too_new(self, delivery: Delivery, version: int) -> None:
+        """Hand back, unread and without an attempt, what was submitted under a later version of the contract."""
+        delay_s = min(TOO_NEW_CAP_S, TOO_NEW_BASE_S * 2 ** min(delivery.delivered - 1, 10))
+        self._answer(delivery, _nak(delay_s * (0.5 + random.random() / 2)))
+        self._log.journal.record(
+            "task_too_new",
+            subject=str(delivery.ref),
+            reason=f"it has version {version} of {self._task.name!r} and this worker knows {self._task.version}: it "
+            "waits for one that knows it",
+            level=logging.WARNING if delivery.delivered == 1 else logging.DEBUG,
+        )
 
     def _left_s(self, delivery: Delivery) -> float | None:
         """Seconds to the task's deadline by the server's clock, None if it has none."""
@@ -426,15 +439,11 @@ class Worker:
         left_s = self._left_s(delivery)
         if not reason and left_s is not None and delay_s >= left_s:
             reason = f"deadline: it would pass before the next attempt; the last one: {describe(attempt)}"
-        expected = isinstance(error, Reject | RetryLater)
-        log.info(
-            "attempt %d of task %s failed",
-            delivery.attempt,
-            delivery.ref,
-            exc_info=None if expected else error,
-        )
+        traceback = None if isinstance(error, Reject | RetryLater) else error
+        # The line of the journal has the traceback too, but not when it is one of many in a second.
+        log.debug("attempt %d of task %s failed", delivery.attempt, delivery.ref, exc_info=traceback)
         if reason:
-            await self._die(delivery, [*past, attempt], reason)
+            await self._die(delivery, [*past, attempt], reason, error=traceback)
             return
         await self._note(
             delivery,
@@ -451,10 +460,17 @@ class Worker:
         self._answer(delivery, _nak(delay_s))
         level = logging.DEBUG if isinstance(error, RetryLater) else logging.WARNING
         self._log.journal.record(
-            "task_retried", subject=str(delivery.ref), reason=describe(attempt), level=level
+            "task_retried", subject=str(delivery.ref), reason=describe(attempt), level=level, error=traceback
         )
 
-    async def _die(self, delivery: Delivery, attempts: list[AttemptRecord], reason: str) -> None:
+    async def _die(
+        self,
+        delivery: Delivery,
+        attempts: list[AttemptRecord],
+        reason: str,
+        *,
+        error: BaseException | None = None,
+    ) -> None:
         record = encode_dead(delivery.token, bounded(attempts), reason)
         try:
             ours = await self._writer.write(delivery, record, dead_reason=reason)
@@ -464,26 +480,12 @@ class Worker:
                 encode_dead(delivery.token, [], reason[:LEAST_REASON]),
                 dead_reason=reason[:LEAST_REASON],
             )
-        self._answer(delivery, b"+ACK")
         if ours:
-            self._log.journal.record("task_dead", subject=str(delivery.ref), reason=reason)
+            self._log.journal.record("task_dead", subject=str(delivery.ref), reason=reason, error=error)
+        await self._settle(delivery)
 
     async def _note(self, delivery: Delivery, note: NoteRecord) -> None:
         await self._writer.note(delivery, note)
-
-
-class AttemptTimeout(TimeoutError):
-    """The handler took longer than the contract's `attempt_timeout_s`."""
-
-
-class HandlerLeft(Exception):
-    """The handler raised CancelledError although nobody cancelled it, or called sys.exit()."""
-
-
-def _expire(delivery: Delivery, running: asyncio.Task[Any] | None) -> None:
-    if running is not None:
-        delivery.expired = True
-        running.cancel()
 
 
 def _nak(after_s: float) -> bytes:

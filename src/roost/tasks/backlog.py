@@ -1,0 +1,98 @@
+"""What is open, by contract: what waits, what is in work, what died. From the server's own counts alone.
+
+A consumer knows how many tasks it has not delivered and how many are delivered and not acknowledged; the index of
+the stream knows the dead letters. No task is read, so it costs the same for ten tasks and for a hundred thousand.
+Only contracts that no worker has ever served have no consumer: theirs are found by the subjects of the tasks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+from roost.tasks.log import Log
+from roost.tasks.provision import consumer_name
+from roost.tasks.records import Ref
+
+PAGE = 100_000
+"""Subjects that nats-server lists in one answer; in a log with more tasks some unserved contract may be missed."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backlog:
+    """One contract. A task in backoff, and a workflow that waits, counts as in work: both were delivered."""
+
+    name: str
+    waiting: int
+    """Not delivered to any worker yet."""
+    in_work: int
+    """Delivered, and without an outcome as far as the consumer knows: at work, or in backoff."""
+    dead: int
+    """Dead letters, whether they were replayed or not."""
+    consumer: str
+    """That all its workers share; empty when there is none, as no worker of it was ever started."""
+    pulls: int
+    """Requests for work that are open now: none for long means that no worker has a free hand, or none runs."""
+
+
+async def backlog(log: Log) -> tuple[list[Backlog], bool]:
+    """Every contract that has, or had, tasks in the log, by name; and whether all tasks were looked at."""
+    subjects = log.subjects
+    consumers = {name: info for name, info in await _consumers(log) if name}
+    dead = Counter(ref.name for ref in _refs(log, await log.subjects_matching(subjects.all_dead())))
+    tasks, complete = await _first_page(log, f"{subjects.namespace}.run.*.task.>")
+    found = []
+    for name in sorted({*consumers, *dead, *(ref.name for ref in tasks)}):
+        info = consumers.get(name)
+        waiting = _number(info, "num_pending")
+        if (
+            info is None
+        ):  # some tasks that nobody ever served may have been cancelled, or passed their deadline
+            ended = _refs(log, await log.subjects_matching(subjects.ends_of(name)))
+            waiting = len({ref for ref in tasks if ref.name == name} - ended)
+        found.append(
+            Backlog(
+                name=name,
+                waiting=waiting,
+                in_work=_number(info, "num_ack_pending"),
+                dead=dead[name],
+                consumer=consumer_name(name) if info is not None else "",
+                pulls=_number(info, "num_waiting"),
+            )
+        )
+    return found, complete
+
+
+async def _consumers(log: Log) -> list[tuple[str, dict[str, Any]]]:
+    """The consumers of workers, by the name of the contract."""
+    found: list[tuple[str, dict[str, Any]]] = []
+    prefix = consumer_name("")
+    offset = 0
+    while True:
+        answer = await log.link.jetstream.call(f"CONSUMER.LIST.{log.stream}", {"offset": offset})
+        page = answer.get("consumers") or []
+        for info in page:
+            name = str(info.get("name", ""))
+            if name.startswith(prefix):
+                found.append((name.removeprefix(prefix), info))
+        offset += len(page)
+        if not page or offset >= int(answer.get("total", 0)):
+            return found
+
+
+async def _first_page(log: Log, pattern: str) -> tuple[set[Ref], bool]:
+    """The tasks that come first in the index, and whether these are all."""
+    info = await log.link.jetstream.call(f"STREAM.INFO.{log.stream}", {"subjects_filter": pattern})
+    page = list(info["state"].get("subjects") or {})
+    return _refs(log, page), len(page) >= int(info.get("total", 0))
+
+
+def _refs(log: Log, subjects: list[str]) -> set[Ref]:
+    found = map(log.subjects.parse, subjects)
+    return {one[1] for one in found if one is not None}
+
+
+def _number(info: dict[str, Any] | None, field: str) -> int:
+    value = info.get(field, 0) if info is not None else 0
+    return value if isinstance(value, int) else 0

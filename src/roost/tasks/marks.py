@@ -1,0 +1,104 @@
+"""What the header of a task says beside its input: the contract's version, and whom it has to wait for. Pure.
+
+A worker must know both before it looks at the input, which it may not be able to read, and so must workers in
+other languages. A task of version 1 that has no order has neither header, and costs nothing.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic_core import to_json
+
+from roost import _json
+from roost._text import quoted
+from roost.contracts import Task, Workflow
+from roost.errors import ConfigError, InvalidMessage
+from roost.subjects import key_token, token
+from roost.tasks.batch import Pairs
+
+VERSION = "Roost-Version"
+ORDER = "Roost-Order"
+ANY = b"\r\nRoost-"
+"""Stands in a header block that has a mark."""
+MOST_DIGITS = 6
+
+
+def marks_of(contract: Task[Any, Any] | Workflow[Any, Any], value: Any) -> Pairs:
+    """The marks of a task that is submitted with `value`.
+
+    Raises ConfigError for an order key that is no text, UnsafeToken for an empty one, and what the contract's
+    function raises.
+    """
+    marks: Pairs = () if contract.version == 1 else ((VERSION, str(contract.version)),)
+    if contract.order_key is None:
+        return marks
+    key = contract.order_key(value)
+    if key is None:
+        return marks
+    if not isinstance(key, str):
+        raise ConfigError(
+            f"{contract}: order_key returned {quoted(key)}: must be a str, or None for no order; nothing was submitted"
+        )
+    return (*marks, (ORDER, key_token(key)))
+
+
+def read_marks(head: bytes) -> Pairs:
+    """The marks in the header block of a task."""
+    if ANY not in head:
+        return ()
+    return tuple((name, value) for name in (VERSION, ORDER) if (value := find(head, name)))
+
+
+def find(head: bytes, name: str) -> str:
+    """The value of one header, found without parsing the others; empty if it is not there."""
+    begin = head.find(f"\r\n{name}:".encode())
+    if begin < 0:
+        return ""
+    begin += len(name) + 3
+    return head[begin : head.find(b"\r\n", begin)].decode("ascii", "replace").strip()
+
+
+def order_of(marks: Pairs) -> str:
+    """The token of the order key among `marks`; empty if there is none, or a stranger's that is no token."""
+    for name, value in marks:
+        if name == ORDER:
+            try:
+                return token(value)
+            except ValueError:
+                return ""
+    return ""
+
+
+def version_of(marks: Pairs) -> int:
+    """The contract's version among `marks`; 1 if there is none, or a stranger's that is no number."""
+    for name, value in marks:
+        if name == VERSION and value.isdecimal() and value.isascii() and len(value) <= MOST_DIGITS:
+            return int(value)
+    return 1
+
+
+def decode_input(task: Task[Any, Any] | Workflow[Any, Any], data: bytes, version: int, subject: str) -> Any:
+    """The input of a task of a `version` that is the contract's or an earlier one. Raises InvalidMessage."""
+    codec = task.input_codec
+    if version >= task.version:
+        return codec.decode(data, subject=subject)
+    at = version
+    try:
+        for at in range(version, task.version):
+            step = task.upgrade.get(at)
+            if step is not None:
+                data = to_json(step(_json.parse(data, task.limits.max_depth)))
+        return codec.decode(data, subject=subject)
+    except InvalidMessage as error:
+        field, reason = error.field, error.reason
+    except _json.BadJson as error:
+        field, reason = error.field, error.reason
+    except Exception as error:  # it is the user's code
+        field, reason = "", f"upgrade[{at}] raised {type(error).__name__}: {error}"
+    raise InvalidMessage(
+        subject=subject,
+        field=field,
+        reason=f"{reason} (it was submitted as version {version} and the worker's contract is version {task.version}: "
+        f"give that an upgrade={{{version}: ...}} and replay the task)",
+    )
