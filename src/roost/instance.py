@@ -187,7 +187,7 @@ class Instance:
         kind: str | None = None,
     ) -> None:
         """Tell those who ask that this is served here."""
-        kind = kind or contract.kind
+        kind = kind if kind is not None else str(contract.kind)
         self.presence.parts.append(
             Part(
                 kind=kind,

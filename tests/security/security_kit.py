@@ -15,6 +15,7 @@ from typing import Any
 
 import nats
 from nats.aio.client import Client as PlainClient
+from team import Heard
 
 import roost
 from roost.cli.permissions import wanted
@@ -137,6 +138,6 @@ async def provisioned(server: ConfiguredServer, jobs: Iterable[Job], namespace: 
         assert [one for one in changes if one.action == "refused"] == []
 
 
-async def soon(queue: asyncio.Queue[Any]) -> Any:
+async def soon(heard: Heard) -> str:
     async with asyncio.timeout(SOON_S):
-        return await queue.get()
+        return await heard.get()

@@ -36,8 +36,29 @@ news = roost.Topic("branches.{branch}.news", News)
 approve = roost.Signal("approve", Order)
 plan = roost.Workflow("plan", Order, Total, ack_wait_s=1)
 
-heard: asyncio.Queue[str] = asyncio.Queue()
-reported: asyncio.Queue[int] = asyncio.Queue()
+
+class Heard:
+    """What handlers have got, in the loop of the test that runs."""
+
+    def __init__(self) -> None:
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._queue: asyncio.Queue[str] = asyncio.Queue()
+
+    def put(self, value: str) -> None:
+        self._here().put_nowait(value)
+
+    async def get(self) -> str:
+        return await self._here().get()
+
+    def _here(self) -> asyncio.Queue[str]:
+        loop = asyncio.get_running_loop()
+        if loop is not self._loop:
+            self._loop, self._queue = loop, asyncio.Queue()
+        return self._queue
+
+
+heard = Heard()
+reported = Heard()
 
 packer = Agent("packer")
 keeper = Agent("keeper")
@@ -77,7 +98,7 @@ async def do_tail(order: Order, ctx: Context) -> AsyncIterator[Total]:
 
 @packer.handles(news)
 async def hear(value: News) -> None:
-    heard.put_nowait(value.text)
+    heard.put(value.text)
 
 
 @keeper.handles(secret)
@@ -96,4 +117,4 @@ async def do_plan(order: Order, run: Run) -> Total:
 
 @clerk.reports(pack)
 async def report(outcome: roost.Outcome[Total], ctx: Context) -> None:
-    reported.put_nowait(1)
+    reported.put(outcome.key)

@@ -31,7 +31,7 @@ import roost
 from roost.permissions import Rights, User, accounts_of, nats_config
 from roost.tasks import Ref
 
-AGENTS = (team.packer, team.keeper, team.planner)
+AGENTS = (team.packer, team.keeper, team.planner, team.clerk)
 STREAM = "ROOST_shop"
 FORGED = b'{"status":"done","token":"x","attempts":[],"value":{"n":666}}'
 ENDS = "shop.run.*.end.secret.*"
@@ -186,7 +186,7 @@ async def test_the_servers_own_answers_are_not_stored_as_somebodys_outcome(
 
 async def test_in_one_account_with_the_log_it_could_forge_outcomes(tmp_path: Path) -> None:
     """Why there are two accounts. If this fails, the server has learned to refuse it, and one would do."""
-    users = users_of(*AGENTS, roles=["worker", "coordinator", "admin"])
+    users = users_of(*AGENTS, roles=["worker", "coordinator", "reporter", "admin"])
     with configured(tmp_path, flattened(users)) as server:
         await provisioned(server, [one.job for one in AGENTS])
         async with plainly(server, "packer") as (rogue, refused), as_user(server, "admin") as admin:
@@ -215,6 +215,16 @@ class Refused:
     def __init__(self, bus: roost.Bus, kind: str) -> None:
         self.first = asyncio.Event()
         bus.watch(lambda event: self.first.set() if event.kind == kind else None)
+
+
+@pytest.mark.parametrize("what", [one for one in ASKS if "record" in one])
+async def test_a_reporter_reads_nothing_but_what_it_reports(server: ConfiguredServer, what: str) -> None:
+    subject, data = ASKS[what]("shop.run.r.task.secret.t")
+    async with plainly(server, "clerk") as (rogue, refused):
+        await rogue.publish(subject, data, reply="_INBOX_clerk.x")
+        await rogue.flush()
+        await rogue.flush()
+        assert [subject.lower() in one.lower() for one in refused] == [True]
 
 
 FOREIGN = b'{"text": "forged"}'
@@ -263,7 +273,7 @@ async def test_a_user_who_hears_itself_is_warned_of(tmp_path: Path) -> None:
     users = users_of(both)
     assert ["branches.*.news" in one for one in users[0].warnings] == [True]
     assert "# WARNING: both publishes on branches.*.news" in block(users)
-    assert [one.warnings for one in users_of(*AGENTS)] == [[], [], []]
+    assert [one.warnings for one in users_of(*AGENTS)] == [[], [], [], []]
     with server_for(tmp_path, [*users, *users_of(roles=["admin"])]) as server:
         await provisioned(server, [])
         async with plainly(server, "both") as (rogue, refused), as_user(server, "admin") as admin:

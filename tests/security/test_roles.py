@@ -48,7 +48,7 @@ async def test_tasks_endpoints_streams_topics_workflows_and_reports_work(server:
         assert (await handle.result(timeout_s=SOON_S)).n == 3
         assert [one.value async for one in handle.chunks(dict)] == [{"n": 3}]
         assert [one.value async for one in handle.progress()] == ["packing"]
-        assert await soon(team.reported) == 1
+        assert await soon(team.reported) == handle.key
 
         many = await caller.submit_many(
             team.pack, [team.Order(n=n) for n in (1, 13)], keys=["one", "thirteen"]

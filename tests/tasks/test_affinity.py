@@ -71,7 +71,7 @@ async def results(handles: list[roost.Handle[int]], *, within_s: float = SOON_S)
 
 
 @pytest.mark.slow_limit(180)
-async def test_a_thousand_keys_of_ten_tasks_each_over_two_instances(nats_url: str, namespace: str) -> None:
+async def test_three_hundred_keys_of_ten_tasks_each_over_two_instances(nats_url: str, namespace: str) -> None:
     witness = Witness()
     async with (
         roost.connect(nats_url, namespace=namespace) as bus,
@@ -79,12 +79,12 @@ async def test_a_thousand_keys_of_ten_tasks_each_over_two_instances(nats_url: st
         bus.serving(witness.agent()),
         other.serving(witness.agent()),
     ):
-        values = [Turn(session=f"session {k}", n=n) for n in range(10) for k in range(1000)]
+        values = [Turn(session=f"session {k}", n=n) for n in range(10) for k in range(300)]
         handles = await bus.submit_many(reply, values)
         assert await results(handles, within_s=150) == [value.n for value in values]
     assert len(witness.by) == 2
-    assert all(count > 1000 for count in witness.by.values()), "both have worked"
-    assert len(witness.ran) == 1000
+    assert all(count > 300 for count in witness.by.values()), "both have worked"
+    assert len(witness.ran) == 300
     assert all(ran == list(range(10)) for ran in witness.ran.values())
     assert not witness.overlaps
 

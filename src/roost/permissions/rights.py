@@ -90,14 +90,12 @@ class Granted:
 def missing(needed: Rights, granted: Granted) -> list[tuple[Action, str]]:
     """What is needed and not granted, in the order in which it is needed."""
     found: list[tuple[Action, str]] = []
-    found += [
-        ("publish", one) for one in needed.publish if not _allows(granted.publish, granted.not_publish, one)
-    ]
-    found += [
-        ("subscribe", one)
-        for one in needed.subscribe
-        if not _allows(granted.subscribe, granted.not_subscribe, one, refused=covers)
-    ]
+    for one in needed.publish:
+        if not _allows(granted.publish, granted.not_publish, one):
+            found.append(("publish", one))
+    for one in needed.subscribe:
+        if not _allows(granted.subscribe, granted.not_subscribe, one, refused=covers):
+            found.append(("subscribe", one))
     if needed.answers and not granted.answers and not _to_inboxes(granted):
         found.append(("publish", ANSWERS))
     return found

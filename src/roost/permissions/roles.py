@@ -73,8 +73,8 @@ def serving(job: Job, namespace: str, inbox: str, *, instance: str = "*") -> Rig
             needs.subscribe(f"topic {one.name}", one.template.wildcard)
         else:
             _answers(needs, namespace, one, instance)
-    for report in job.reports:
-        _reads(needs, subjects)
+    for report in job.reports:  # the outcome comes whole with its delivery: nothing is read
+        needs.publish("the log", f"$JS.API.STREAM.INFO.{subjects.stream}")
         _consumes(needs, subjects, report.durable, f"report of {report.name}")
     _is_there(needs, namespace, job.agent, instance)
     within = all(isinstance(one, Workflow) for one in job.handles)
@@ -113,7 +113,7 @@ def administering(namespace: str, inbox: str) -> Rights:
     _reads(needs, subjects)
     needs.publish("provision", *(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE")))
     needs.publish("provision", f"$JS.API.CONSUMER.CREATE.{stream}.>")
-    needs.publish("provision", *(f"$JS.API.CONSUMER.{verb}.{stream}.*" for verb in ("INFO", "DELETE")))
+    needs.publish("provision", f"$JS.API.CONSUMER.INFO.{stream}.*")
     needs.publish("cancel", f"$JS.API.STREAM.PURGE.{stream}", f"{namespace}.cancel.>")
     needs.publish("cancel, signal, fork, replay", f"{namespace}.run.>")
     needs.subscribe("the live feed", f"{subjects.live}>")

@@ -163,9 +163,9 @@ class Order:
                     before = there.seq if there is not None else 0
                 elif error.err_code != WRONG_LAST_SEQUENCE_PENDING:
                     raise
-                last = error
+                if tries == TRIES - 1:
+                    raise
             await pause(tries)
-        raise last
 
     # Turns ------------------------------------------------------------------------------------------
 
@@ -216,9 +216,9 @@ class Order:
                     return  # somebody else was quicker
                 if error.err_code != WRONG_LAST_SEQUENCE_PENDING:
                     raise
-                last = error
+                if tries == TRIES - 1:
+                    raise
             await pause(tries)
-        raise last
 
     async def _is_open(self, ref: Ref) -> bool:
         """Whether a task is there and has no outcome, as the leader knows it."""

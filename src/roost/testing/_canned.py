@@ -66,8 +66,9 @@ class FakeHandle(Handle[Any]):
 
     async def outcome(self, *, timeout_s: float | None = None) -> Outcome[Any]:
         if self._outcome is None:
-            found = await self._ask()
+            found: Outcome[Any] = await self._ask()
             self._outcome = self._outcome or found
+            return self._outcome
         return self._outcome
 
     async def cancel(self, reason: str = "") -> bool:
