@@ -9,7 +9,7 @@ demo: .venv/.demo        ## run the main job on this repository's own files
 	$(BIN)/roost demo .
 
 test: $(STAMP)           ## all tests
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile
+	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
 
 lint: $(STAMP)
 	$(BIN)/ruff check .

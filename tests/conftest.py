@@ -11,6 +11,7 @@ import gc
 import inspect
 import signal
 from collections.abc import Callable, Coroutine, Generator
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
@@ -18,6 +19,7 @@ import pytest
 
 pytest_plugins = ["pytester"]
 
+HERE = Path(__file__).parent
 LIMIT_S = 60.0
 """For one test; `@pytest.mark.slow_limit(seconds)` allows another."""
 
@@ -30,6 +32,19 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"slow_limit(seconds): the test may take this long (else {LIMIT_S:g} s)"
     )
     config.addinivalue_line("filterwarnings", "error")
+
+
+LONG = ("kill", "simulation", "server/test_cluster", "demo", "tasks/test_long_work", "security", "runs")
+"""What takes longest comes first, so that at the end no process waits for another's last file."""
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    def place(item: pytest.Item) -> int:
+        path = item.path.relative_to(HERE).as_posix() if item.path.is_relative_to(HERE) else ""
+        return next((number for number, one in enumerate(LONG) if path.startswith(one)), len(LONG))
+
+    items.sort(key=place)
 
 
 def limit_of(item: pytest.Item) -> float:

@@ -357,12 +357,16 @@ class Instance:
         if interrupted is not None:
             raise interrupted
 
-    async def _stop(self, grace_s: float) -> None:
-        until = asyncio.get_running_loop().time() + grace_s
+    def quiesce(self) -> None:
+        """Take no new work; what runs goes on. `stop` follows."""
         for service in self._services:
             service.quiesce()
         for worker in self._workers:
             worker.quiesce()
+
+    async def _stop(self, grace_s: float) -> None:
+        until = asyncio.get_running_loop().time() + grace_s
+        self.quiesce()
         self.presence.become("draining")
         await self._flush()  # what was on its way when interest ended has arrived after this
         left_s = max(0.0, until - asyncio.get_running_loop().time())

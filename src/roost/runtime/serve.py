@@ -49,7 +49,7 @@ class Stop:
         self._task = asyncio.current_task()
         self._asked = asyncio.Event()
         self._urgent = asyncio.Event()
-        self._serving = False
+        self._serving: Instance | None = None
         self.grace_s = 0.0
 
     def ask(self, grace_s: float, by: str) -> None:
@@ -59,6 +59,8 @@ class Stop:
             return  # the loop is closed: the end has been reached already
 
     def _ask(self, grace_s: float, by: str) -> None:
+        if self._serving is not None:
+            self._serving.quiesce()  # what is said next is true then
         level = logging.DEBUG if by == SUPERVISOR else logging.INFO  # which has told it already
         log.log(level, "stopping for %s; running handlers have %g s", by, grace_s)
         if self._asked.is_set():
@@ -66,12 +68,12 @@ class Stop:
             return
         self.grace_s = grace_s
         self._asked.set()
-        if not self._serving and self._task is not None:
+        if self._serving is None and self._task is not None:
             self._task.cancel()
 
     async def end(self, instance: Instance) -> None:
         """Wait until it is asked for, then stop the instance, faster if that becomes urgent."""
-        self._serving = True
+        self._serving = instance
         await self._asked.wait()
         stopping = asyncio.create_task(instance.stop(self.grace_s), name="roost-stop")
         urgent = asyncio.create_task(self._urgent.wait(), name="roost-stop-urgent")
