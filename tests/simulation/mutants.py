@@ -141,6 +141,7 @@ MUTANTS = (
         name="effects are recorded each time",
         cuts=(("src/roost/tasks/once.py", 'block(*create_once(""))', 'b""'),),
         signs=("ctx.once",),
+        rare=True,
     ),
     Mutant(
         name="attempts leave no notes",

@@ -17,13 +17,13 @@ from simulation.mutants import MUTANTS, Mutant, copied, simulated
 from simulation.runner import play_many
 
 TESTS = Path(__file__).resolve().parents[1]
-SECONDS = float(os.environ.get("SIM_SECONDS") or 40)
+SECONDS = float(os.environ.get("SIM_SECONDS") or 30)
 SEEDS = 10_000
 
 
 @pytest.mark.slow_limit(SECONDS + 120)
 def test_whatever_dies_is_paused_lost_or_doubled_every_promise_holds(seed: int) -> None:
-    total = play_many(seed, SEEDS if SECONDS <= 40 else 10**9, limit_s=SECONDS)
+    total = play_many(seed, SEEDS if SECONDS <= 30 else 10**9, limit_s=SECONDS)
     print(f"\nsimulation from seed {seed}: {total}")
     again = "repeat with: PYTHONPATH=tests python -m simulation --seed"
     assert not total.failed, "\n".join(f"{again} {one.seed}\n  {one.complaints}" for one in total.failed)
