@@ -1,7 +1,7 @@
 """Thousands of seeded histories of the real code over the simulated server: each keeps every promise.
 
 A failing seed is printed with the command that plays it again, step by step. SIM_SECONDS in the environment says
-how long to go on (default 40 s, at most 10,000 seeds).
+how long to go on (default 30 s, at most 10,000 seeds).
 """
 
 from __future__ import annotations
