@@ -113,3 +113,15 @@ async def stored(bus: roost.Bus, pattern: str, count: int, *, within_s: float = 
                 await news.wait()
     finally:
         bus.link.client.unlisten(listener)
+
+
+async def indices(run: roost.Run[Any], items: Any, found: list[int], **options: Any) -> None:
+    """Read a map to its end; `found` has what was read, also when it fails."""
+    async with run.map(double, items, **options) as outcomes:
+        async for outcome in outcomes:
+            found.append(outcome.index)
+
+
+async def run_once(bus: roost.Bus, workflow: Any, *others: tuple[Any, Any], n: int = 1) -> Any:
+    async with bus.serving(agent_of((plan, workflow), *others)):
+        return await (await bus.start(plan, Number(n=n))).outcome(timeout_s=SOON_S)
