@@ -12,7 +12,8 @@ from ._version import __version__
 
 if TYPE_CHECKING:
     from roost.agent import Agent
-    from roost.bus import Bus, connect
+    from roost.bus import Bus
+    from roost.connecting import connect
     from roost.context import Context
     from roost.contracts import Address, Endpoint, Retry, Signal, StreamEndpoint, Task, Topic, Workflow
     from roost.discovery import AgentChange, AgentInfo, AgentWatch, HandlerInfo
@@ -57,7 +58,8 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "roost.agent": "Agent",
-    "roost.bus": "Bus connect",
+    "roost.bus": "Bus",
+    "roost.connecting": "connect",
     "roost.context": "Context",
     "roost.contracts": "Address Endpoint Retry Signal StreamEndpoint Task Topic Workflow",
     "roost.errors": (

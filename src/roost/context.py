@@ -177,7 +177,7 @@ class Context(Generic[D]):
     ) -> O:
         """As `Bus.request`, for at most the time that is left. Raises DeadlineExceeded when none is."""
         timeout_s = self._within(timeout_s, f"a request to {endpoint.name}")
-        return await self._bus._request(
+        return await self._bus.messenger.request(
             endpoint, value, timeout_s=timeout_s, trace=self.trace, instance=instance
         )
 
@@ -186,7 +186,9 @@ class Context(Generic[D]):
     ) -> AsyncIterator[Answer[O]]:
         """As `Bus.ask_all`, for at most the time that is left. Raises DeadlineExceeded when none is."""
         timeout_s = self._within(timeout_s, f"a question to all of {endpoint.name}")
-        return self._bus._ask_all(endpoint, value, timeout_s=timeout_s, quiet_s=quiet_s, trace=self.trace)
+        return self._bus.messenger.ask_all(
+            endpoint, value, timeout_s=timeout_s, quiet_s=quiet_s, trace=self.trace
+        )
 
     def _within(self, timeout_s: float, what: str) -> float:
         """No call waits longer than the handler itself may run."""
@@ -207,7 +209,7 @@ class Context(Generic[D]):
         instance: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
         """As `Bus.stream`, for at most the time that is left."""
-        return self._bus._stream(
+        return self._bus.messenger.stream(
             endpoint,
             value,
             idle_timeout_s=idle_timeout_s,
@@ -219,19 +221,19 @@ class Context(Generic[D]):
 
     async def publish(self, to: Topic[M] | Address[M], value: M) -> None:
         """As `Bus.publish`."""
-        await self._bus._publish(to, value, trace=self.trace)
+        await self._bus.messenger.publish(to, value, trace=self.trace)
 
     async def submit(
         self, task: Task[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
     ) -> Handle[O]:
         """As `Bus.submit`."""
-        return await self._bus._submit(task, value, key=key, timeout_s=timeout_s, trace=self.trace)
+        return await self._bus.desk.submit(task, value, key=key, timeout_s=timeout_s, trace=self.trace)
 
     async def start(
         self, workflow: Workflow[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
     ) -> Handle[O]:
         """As `Bus.start`."""
-        return await self._bus._submit(workflow, value, key=key, timeout_s=timeout_s, trace=self.trace)
+        return await self._bus.desk.submit(workflow, value, key=key, timeout_s=timeout_s, trace=self.trace)
 
     async def submit_many(
         self,
@@ -242,4 +244,6 @@ class Context(Generic[D]):
         timeout_s: float = 60.0,
     ) -> list[Handle[O]]:
         """As `Bus.submit_many`."""
-        return await self._bus._submit_many(task, values, keys=keys, timeout_s=timeout_s, trace=self.trace)
+        return await self._bus.desk.submit_many(
+            task, values, keys=keys, timeout_s=timeout_s, trace=self.trace
+        )

@@ -75,7 +75,7 @@ MUTANTS = (
         name="attempts leave no notes",
         cuts=(
             ("worker.py", "if (again or task.retry.attempts == 1) and self._notes_starts:", "if False:"),
-            ("worker.py", "if self._notes_starts and delivery.attempt and not delivery.noted:", "if False:"),
+            ("intake.py", "if self._notes_starts and delivery.attempt and not delivery.noted:", "if False:"),
         ),
         signs=("times although no fault befell it", "excused:", "work that has not ended"),
     ),

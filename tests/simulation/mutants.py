@@ -152,7 +152,7 @@ MUTANTS = (
                 "if False:",
             ),
             (
-                "src/roost/tasks/worker.py",
+                "src/roost/tasks/intake.py",
                 "if self._notes_starts and delivery.attempt and not delivery.noted:",
                 "if False:",
             ),

@@ -32,10 +32,6 @@ LIMIT_S = 240.0
 """Seconds of virtual time within which all has to have ended."""
 
 
-_end_codecs: dict[Any, Any] = {}
-"""Of all simulated processes: to build one takes longer than many a history."""
-
-
 class Machine(Process):
     """One life of a process. It is the `Deck` of the handlers that run on it."""
 
@@ -121,9 +117,7 @@ class World:
 
     def _bus(self, machine: Machine) -> Bus:
         settings = Settings(servers=("nats://127.0.0.1:4222",), namespace=NAMESPACE, name=machine.role)
-        bus = Bus(machine.client.link(), settings, Journal())
-        bus._end_codecs = _end_codecs
-        return bus
+        return Bus(machine.client.link(), settings, Journal())
 
     async def _serve(self, machine: Machine) -> None:
         bus = self._bus(machine)

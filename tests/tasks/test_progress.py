@@ -294,11 +294,11 @@ async def test_a_reader_that_leaves_early_leaves_nothing_behind(nats_url: str, n
             chunks = handle.chunks(int)
             assert (await anext(chunks)).value == 0
             reader = asyncio.ensure_future(all_of(bus.handle(told, "nobody").chunks(int)))
-            await until(lambda: len(bus._waiter) > 0)
+            await until(lambda: len(bus.desk.waiter) > 0)
             reader.cancel()
             await asyncio.gather(reader, return_exceptions=True)
             await chunks.aclose()  # type: ignore[attr-defined]
-            await until(lambda: len(bus._waiter) == 0)
+            await until(lambda: len(bus.desk.waiter) == 0)
 
 
 async def test_chunks_leave_room_for_outcomes_in_a_store_that_fills(nats_url: str, namespace: str) -> None:

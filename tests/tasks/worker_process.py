@@ -11,7 +11,7 @@ import signal
 import sys
 
 import roost
-from roost.tasks import Worker
+from roost.tasks.intake import Intake
 from roost.transport import Message
 from tasks.support import Number, agent_of
 
@@ -42,8 +42,8 @@ async def slow(value: Number, ctx: roost.Context) -> str:
     return f"by {os.getpid()}"
 
 
-def killed_at_delivery(self: Worker, message: Message) -> None:
-    """In the place of `Worker._take`: the process dies between a delivery and the handler."""
+def killed_at_delivery(self: Intake, message: Message) -> None:
+    """In the place of `Intake._take`: the process dies between a delivery and the handler."""
     tell("delivered")
     os.kill(os.getpid(), signal.SIGKILL)
 
@@ -57,7 +57,7 @@ async def serve(mode: str, url: str, namespace: str) -> None:
         "slow": agent_of(paused, slow),
     }[mode]
     if mode == "dies-at-delivery":
-        Worker._take = killed_at_delivery  # type: ignore[method-assign]
+        Intake._take = killed_at_delivery  # type: ignore[method-assign]
     async with roost.connect(url, namespace=namespace) as bus:
         bus.watch(lambda event: tell("event", event.kind))
         async with bus.serving(agent):

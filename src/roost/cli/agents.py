@@ -13,10 +13,10 @@ from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
-from roost.bus import connect
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, usage, wait_for
 from roost.cli.terminal import console, print_json, print_table, stamp, table
+from roost.connecting import connect
 from roost.discovery import AgentChange, AgentInfo, HandlerInfo
 from roost.subjects import token
 

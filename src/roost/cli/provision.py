@@ -13,10 +13,10 @@ from rich.text import Text
 
 from roost._text import clean, quoted
 from roost.agent import Agent
-from roost.bus import connect
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, usage, wait_for
 from roost.cli.terminal import console, print_json
+from roost.connecting import connect
 from roost.contracts import Task, Workflow
 from roost.errors import ConfigError
 from roost.instance import reported

@@ -13,7 +13,8 @@ from typing import Any, ParamSpec, TypeVar
 import typer
 
 from roost._text import clean
-from roost.bus import Bus, connect
+from roost.bus import Bus
+from roost.connecting import connect
 from roost.errors import ConfigError, RoostError, StreamMissing, UnsafeToken
 from roost.tasks.reading import attach
 

@@ -12,10 +12,10 @@ from rich.table import Table
 from rich.text import Text
 
 from roost._text import clean
-from roost.bus import connect
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, wait_for
 from roost.cli.terminal import CELL, console, print_fields, print_json, stamp
+from roost.connecting import connect
 from roost.transport import ServerStatus
 
 

@@ -19,7 +19,7 @@ from typing import NoReturn
 
 from roost._text import clean
 from roost.agent import Agent
-from roost.bus import connect
+from roost.connecting import connect
 from roost.demo import contracts
 from roost.demo.arguments import Unusable, check_any_text, check_folder, check_out
 from roost.demo.contracts import AtWork, Folder, Progress, Written

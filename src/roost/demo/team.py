@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from roost.agent import Agent
-from roost.bus import Bus, connect
+from roost.bus import Bus
+from roost.connecting import connect
 from roost.context import Context
 from roost.demo.contracts import (
     AtWork,

@@ -3,22 +3,20 @@
 At most once, fail-fast, no storage: what must not be lost is a task (`roost.tasks`).
 """
 
-from roost.messaging.endpoints import EndpointServer, ask
-from roost.messaging.gather import Answer, ask_all
+from roost.messaging.endpoints import EndpointServer
+from roost.messaging.gather import Answer
+from roost.messaging.messenger import Messenger
 from roost.messaging.pool import Pool
-from roost.messaging.streams import Answers, StreamServer, ask_back, open_stream
-from roost.messaging.topics import TopicReader, publish
+from roost.messaging.streams import Answers, StreamServer, ask_back
+from roost.messaging.topics import TopicReader
 
 __all__ = [
     "Answer",
     "Answers",
     "EndpointServer",
+    "Messenger",
     "Pool",
     "StreamServer",
     "TopicReader",
-    "ask",
-    "ask_all",
     "ask_back",
-    "open_stream",
-    "publish",
 ]

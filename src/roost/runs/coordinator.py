@@ -24,10 +24,11 @@ from roost.runs.slots import Slots
 from roost.tasks.batch import Write, guarded
 from roost.tasks.calling import HandlerLeft
 from roost.tasks.delivery import Delivery
+from roost.tasks.intake import HAND_BACK_S
 from roost.tasks.log import Log, Record
 from roost.tasks.outcomes import HandBack, OutcomeWriter
 from roost.tasks.records import AttemptRecord, Ref
-from roost.tasks.worker import HAND_BACK_S, Worker
+from roost.tasks.worker import Worker
 from roost.transport.jetstream import WRONG_LAST_SEQUENCE
 
 log = logging.getLogger("roost.runs")

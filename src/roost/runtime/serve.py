@@ -15,7 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from roost.agent import Agent
-from roost.bus import connect
+from roost.connecting import connect
 from roost.errors import (
     ConnectError,
     Disconnected,

@@ -4,6 +4,9 @@ nats-server's own defaults are made for trying things out: no users, no encrypti
 is on the disk. Here each is the other way round, so that what is printed can be started as it is. Passwords are read
 by nats-server from its environment (`$NAME`), and it refuses to start without them: none is ever a default.
 
+Users are one, who may do everything, or those of a file that `roost permissions` writes. The log is in an account of
+the same name both times, so that an installation begins with the first and goes over to the second as it is.
+
 Each key was accepted by `nats-server -t` of version 2.15. The values follow docs.nats.io ("Configuration") and what
 was measured under faults: `sync_interval: always` is the only one that lost nothing in a power cut.
 """
@@ -54,6 +57,9 @@ class ProductionOptions:
     """HOST:PORT of each server of the cluster, this one included; empty for a single server."""
     cluster_listen: str = "0.0.0.0:6222"
     """Where the other servers of the cluster connect."""
+    permissions: str = ""
+    """The file that `roost permissions` writes, as seen from the folder of the configuration; it is included, and
+    may be made later. Empty: one user, `roost`, may do everything."""
 
     def __post_init__(self) -> None:
         if not _NAME.fullmatch(self.name):
@@ -74,21 +80,37 @@ class ProductionOptions:
         for field, path in (("store", self.store), ("cert", self.cert), ("key", self.key), ("ca", self.ca)):
             if not path.isprintable() or not path.startswith("/"):
                 raise ConfigError(f"{field} = {quoted(path)}: an absolute path is needed.")
+        file = self.permissions  # nats-server puts the folder of its configuration before it, whatever it is
+        if file.startswith("/") or not file.isprintable() or set(file) & {'"', "'", "\\"}:
+            raise ConfigError(
+                f"permissions = {quoted(file)}: a path is needed that begins in the folder of the configuration, such "
+                "as users.conf, without quotes and backslashes."
+            )
 
 
 def production_config(options: ProductionOptions = ProductionOptions()) -> str:
     """The configuration file. It holds no secret."""
     return _TEMPLATE.format(
-        password=PASSWORD,
-        system_password=SYSTEM_PASSWORD,
+        passwords=_LATER.format(file=options.permissions) if options.permissions else _PASSWORDS,
         name=options.name,
         listen=_text(options.listen),
         monitor=_text(options.monitor),
         max_store=options.max_store,
-        account_store=f"{int(options.max_store[:-2]) * max(1, len(options.routes))}{options.max_store[-2:]}",
         store=_text(options.store),
         tls=_tls(options, verify=options.verify_clients, first=True),
+        accounts=_accounts(options),
         cluster=_cluster(options) if options.routes else "",
+    )
+
+
+def _accounts(options: ProductionOptions) -> str:
+    if options.permissions:
+        return _INCLUDED.format(file=options.permissions)
+    copies = max(1, len(options.routes))
+    return _ONE_USER.format(
+        password=PASSWORD,
+        system_password=SYSTEM_PASSWORD,
+        account_store=f"{int(options.max_store[:-2]) * copies}{options.max_store[-2:]}",
     )
 
 
@@ -122,8 +144,7 @@ _TEMPLATE = """\
 #
 # Passwords come from the server's environment: letters and digits, a letter first. Make them once, and keep them in a
 # file that only root may read:
-#   {password}=p$(openssl rand -hex 32)
-#   {system_password}=p$(openssl rand -hex 32)
+{passwords}
 # Check this file: nats-server -t -c FILE     Start: nats-server -c FILE     After a change: nats-server --signal reload
 
 server_name: {name}
@@ -158,9 +179,19 @@ jetstream {{
 # The announced next format of acknowledgements: not before all clients understand it.
 feature_flags {{ js_ack_fc_v2: false }}
 
-# Agents get users of their own here, with no more rights than they need: see `roost permissions`.
+{accounts}{cluster}"""
+
+_PASSWORDS = f"""\
+#   {PASSWORD}=p$(openssl rand -hex 32)
+#   {SYSTEM_PASSWORD}=p$(openssl rand -hex 32)"""
+_LATER = """\
+#   ROOST_PASSWORD_<USER>=p$(openssl rand -hex 32)      for each user; their names are in {file}"""
+
+_ONE_USER = """\
+# The user `roost` may do everything in this account. For users with no more rights than they need, see
+# `roost server config --permissions`; the log stays where it is.
 accounts {{
-  ROOST {{
+  ROOST_LOG {{
     jetstream {{
       # In a cluster the copies of a stream count each.
       max_file: {account_store}
@@ -176,7 +207,12 @@ accounts {{
   }}
 }}
 system_account: SYSTEM
-{cluster}"""
+"""
+
+_INCLUDED = """\
+# Accounts and users: what `roost permissions --system` printed. After a change, reload.
+include "{file}"
+"""
 
 _CLUSTER = """
 cluster {{

@@ -5,6 +5,7 @@ Nothing here knows of agents or of handlers' shapes.
 
 from roost.tasks.dead import find_dead, list_dead, note_replay, replay_ref
 from roost.tasks.delivery import Delivery
+from roost.tasks.desk import Desk
 from roost.tasks.handle import Handle
 from roost.tasks.history import Attempt, TaskHistory
 from roost.tasks.log import Log
@@ -25,6 +26,7 @@ __all__ = [
     "Dead",
     "DeadLetter",
     "Delivery",
+    "Desk",
     "Done",
     "Effects",
     "Emitter",

@@ -125,3 +125,8 @@ class Delivery:
     def trace(self) -> str:
         """The ``traceparent`` of the task, or nothing; found without parsing the other headers."""
         return find(self.message.head, "traceparent")[:TRACE_LENGTH]
+
+
+def nak(after_s: float) -> bytes:
+    """A negative acknowledgement; with a delay the redelivery waits, also across a restart of the server."""
+    return b"-NAK" if after_s <= 0 else b'-NAK {"delay": %d}' % int(after_s * 1e9)

@@ -26,11 +26,12 @@ from roost.codec import Codec
 from roost.contracts import Retry
 from roost.errors import InvalidMessage, Reject, RetryLater, RoostError
 from roost.tasks.calling import HandlerLeft
+from roost.tasks.delivery import nak
+from roost.tasks.intake import SETTLE_S
 from roost.tasks.log import Log, Record
 from roost.tasks.outcome import Outcome, decode_outcome
 from roost.tasks.provision import Reported, report_config
 from roost.tasks.records import Ref, error_record
-from roost.tasks.worker import SETTLE_S
 from roost.transport import Message, Pump
 from roost.transport.ackinfo import parse_ack
 
@@ -147,7 +148,7 @@ class Reporter:
                 self._reply = message.reply
                 self._log.journal.count("redelivered_in_hand")
             else:
-                self._send(message.reply, _nak(AGAIN_S))
+                self._send(message.reply, nak(AGAIN_S))
         elif ack.stream_seq == self._reported:  # only its acknowledgement was lost
             self._send(message.reply, b"+ACK")
             self._log.journal.count("redelivered_after_report")
@@ -214,7 +215,7 @@ class Reporter:
         record = error_record(error)
         reason = f"{record['type']}: {record['message']}"
         self._log.journal.record("report_failed", subject=subject, reason=reason, level=level)
-        self._answer(_nak(later_s))
+        self._answer(nak(later_s))
 
     def _answer(self, word: bytes) -> None:
         """Say what became of the outcome in hand."""
@@ -236,7 +237,3 @@ class Reporter:
         self._beat = asyncio.get_running_loop().call_later(ACK_WAIT_S / 3, self._heartbeat)
         if self._running is not None and not self._answered:
             self._send(self._reply, b"+WPI")
-
-
-def _nak(after_s: float) -> bytes:
-    return b"-NAK" if after_s <= 0 else b'-NAK {"delay": %d}' % int(after_s * 1e9)
