@@ -36,11 +36,15 @@ class ServerFiles:
         files = cls(root, store)
         try:
             files._ports.mkdir()
-            files._config.write_text(configuration(options), encoding="utf-8")
+            files.configure(options)
         except BaseException:
             files.remove()
             raise
         return files
+
+    def configure(self, options: ServerOptions) -> None:
+        """Write the configuration, which the server reads when it starts or is told to reload."""
+        self._config.write_text(configuration(options), encoding="utf-8")
 
     @property
     def _config(self) -> Path:

@@ -13,9 +13,9 @@ guard has one thread, so the parent-death signal is exact here).
 
 It is run by its path, as `python -I -S _guard.py`, and imports nothing of Roost and little else: it stands
 between the user and a server that is ready in 20 ms. Words on standard input, one a line: `start PORT`,
-`pause`, `resume`, `kill`, `halt` (SIGTERM, after the grace SIGKILL), `end` (halt, remove the directory, exit).
-On standard output: `started PID`, `paused`, `resumed`, `exited CODE`; its end means that guard and server are
-both gone, because the server holds a copy.
+`pause`, `resume`, `reload` (SIGHUP), `kill`, `halt` (SIGTERM, after the grace SIGKILL), `end` (halt, remove the
+directory, exit). On standard output: `started PID`, `paused`, `resumed`, `signalled`, `exited CODE`; its
+end means that guard and server are both gone, because the server holds a copy.
 """
 
 import os
@@ -95,6 +95,9 @@ class Guard:
                 self._signal(signal.SIGCONT)
             case ["kill"]:
                 self._signal(signal.SIGKILL)
+            case ["reload"]:
+                self._signal(signal.SIGHUP)
+                say("signalled")
             case ["halt"]:
                 self._halt()
             case ["end"]:

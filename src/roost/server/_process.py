@@ -69,6 +69,25 @@ class ServerProcess:
         self._guarded.send(words)
         self._wait_for(event, self._options.stop_grace_s + _ANSWER_S)
 
+    def reload(self, options: ServerOptions) -> None:
+        """Have the server read these options. Raises ServerUnavailable when it refuses them and goes on as before."""
+        mark = self._files.log_size()
+        self._files.configure(options)
+        self.order("reload", "signalled")
+        deadline = time.monotonic() + _ANSWER_S
+        while time.monotonic() < deadline:
+            said = self._files.log_tail(50, since=mark)
+            if any("Reloaded server configuration" in line for line in said):
+                self._options = options
+                return
+            if any("Failed to reload" in line for line in said):
+                self._files.configure(self._options)
+                raise failure("the local server refused the configuration and goes on as before", None, said)
+            self.note_events(_PORTS_FILE_CHECK_S)
+            if self.pid is None:
+                raise failure("the local server has ended", self.exit_code, said)
+        raise failure("the local server did not say whether it took the configuration", None, said)
+
     def note_events(self, timeout_s: float = 0.0) -> Event | None:
         """Takes note of the next thing that happened, if any does within `timeout_s`."""
         event = self._guarded.next_event(timeout_s)

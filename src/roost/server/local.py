@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -157,6 +158,16 @@ class LocalServer:
         """SIGCONT after `pause`. Returns when it goes on."""
         with self._lock:
             self._the_process(alive=True).order("resume", "resumed")
+
+    def reload(self, extra_config: str) -> None:
+        """Has it read other `extra_config` while it runs, as after a change by its administrator.
+
+        Raises ServerUnavailable when it refuses that; then it goes on as before.
+        """
+        with self._lock:
+            options = replace(self.options, extra_config=extra_config)
+            self._the_process(alive=True).reload(options)
+            self.options = options
 
     # --- what it is -----------------------------------------------------------------------------------
 
