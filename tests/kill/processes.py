@@ -28,7 +28,8 @@ class Child:
 class Nursery:
     """`async with Nursery() as nursery`; its end is the end of all children."""
 
-    def __init__(self) -> None:
+    def __init__(self, module: str = "kill.nursery") -> None:
+        self._module = module
         self._children: dict[int, Child] = {}
         self._births: asyncio.Queue[int] = asyncio.Queue()
         self._one_at_a_time = asyncio.Lock()
@@ -41,7 +42,7 @@ class Nursery:
         self._process = await asyncio.create_subprocess_exec(
             sys.executable,
             "-m",
-            "kill.nursery",
+            self._module,
             stdin=PIPE,
             stdout=PIPE,
             env=os.environ | {"PYTHONPATH": path},

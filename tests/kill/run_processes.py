@@ -13,14 +13,12 @@ import random
 import signal
 import sys
 import time
-from asyncio.subprocess import PIPE
 from collections.abc import Callable
 from pathlib import Path
 
 import roost
 from kill import nursery
 from kill.killer import OWN_DEATH_S, Arena
-from kill.processes import HERE, Nursery
 from kill.run_work import Book, Count, Piece, approval, book, coordinators, piece, worth
 from kill.worker import die_while_sending
 
@@ -141,22 +139,6 @@ async def start(
                 return
         except roost.ConnectError as error:
             print(f"the server was down as the starter began, it tries again: {error}", file=sys.stderr)
-
-
-class RunNursery(Nursery):
-    """The nursery of these processes."""
-
-    async def __aenter__(self) -> RunNursery:
-        given = os.environ.get("PYTHONPATH", "")
-        path = f"{given}{os.pathsep}{HERE.parent}" if given else str(HERE.parent)
-        self._process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "kill.run_processes"),
-            stdin=PIPE,
-            stdout=PIPE,
-            env=os.environ | {"PYTHONPATH": path},
-        )
-        self._listening = asyncio.create_task(self._listen(), name="listen-to-nursery")
-        return self
 
 
 class RunArena(Arena):

@@ -13,8 +13,9 @@ import nats
 import pytest
 from nats.errors import Error as NatsError
 
+from kill.processes import Nursery
 from kill.run_checker import Verdict, check_runs, read
-from kill.run_processes import RunArena, RunNursery
+from kill.run_processes import RunArena
 from roost.server import LocalServer
 
 NAMESPACE = "killruns"
@@ -31,7 +32,7 @@ async def test_every_run_ends_with_the_report_of_an_undisturbed_one_whatever_die
     print(
         f"\nkill test of runs: {seconds:g} s, seed {seed} (repeat with --roost-seed {seed}), files in {tmp_path}"
     )
-    async with RunNursery() as nursery:
+    async with Nursery("kill.run_processes") as nursery:
         arena = RunArena(nursery, own_server, NAMESPACE, tmp_path, seed, RATE)
         await arena.start()
         await arena.rage(seconds)

@@ -13,16 +13,18 @@ from concurrent.futures import ThreadPoolExecutor
 __all__ = ["remove_streams"]
 
 
-def remove_streams(url: str, prefix: str) -> None:
-    """Removes every stream on the server at `url` (or several, separated by commas) whose name begins with `prefix`.
+def remove_streams(url: str, *prefixes: str) -> None:
+    """Removes every stream whose name begins with one of `prefixes`.
+
+    `url` is that of a server, or several, separated by commas.
 
     Raises what nats-py raises when the server is gone: then a test has killed a server that others use.
     """
     with ThreadPoolExecutor(max_workers=1, thread_name_prefix="roost-remove-streams") as thread:
-        thread.submit(asyncio.run, _remove(url, prefix)).result()
+        thread.submit(asyncio.run, _remove(url, prefixes)).result()
 
 
-async def _remove(url: str, prefix: str) -> None:
+async def _remove(url: str, prefixes: tuple[str, ...]) -> None:
     import nats  # only here: a plugin is loaded into every test run, also those that never use it
 
     async def ignore(problem: Exception) -> None:
@@ -38,7 +40,7 @@ async def _remove(url: str, prefix: str) -> None:
             if not page.get("streams") or len(names) >= page["total"]:
                 break
         for name in names:
-            if name.startswith(prefix):
+            if name.startswith(prefixes):
                 await client.jetstream().delete_stream(name)
     finally:
         await client.close()

@@ -12,6 +12,7 @@ import inspect
 import random
 from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import datetime
 from typing import Any, Generic, ParamSpec, TypeVar, cast
 
 from typing_extensions import TypeVar as DefaultTypeVar
@@ -280,13 +281,27 @@ class FakeContext(Context[D]):
         self.published.append((address.subject, value))
 
     async def submit(
-        self, task: Task[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+        self,
+        task: Task[I, O],
+        value: I,
+        *,
+        key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        timeout_s: float = 10.0,
     ) -> Handle[O]:
         self.submitted.append((task, value, key))
         return self._handle(task, value, key)
 
     async def start(
-        self, workflow: Workflow[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+        self,
+        workflow: Workflow[I, O],
+        value: I,
+        *,
+        key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        timeout_s: float = 10.0,
     ) -> Handle[O]:
         self.submitted.append((workflow, value, key))
         return self._handle(workflow, value, key)

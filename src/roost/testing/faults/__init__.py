@@ -14,12 +14,13 @@ What a machine cannot do (no root, no strace) raises FaultUnavailable, so that a
 from roost.testing.faults._unavailable import FaultUnavailable
 from roost.testing.faults.denial import RIGHTS, denied
 from roost.testing.faults.disk import Disk
-from roost.testing.faults.garbage import garbage, raw_messages
+from roost.testing.faults.garbage import FATAL, garbage, raw_messages
 from roost.testing.faults.processes import frozen, kill
 from roost.testing.faults.slow import slow_disk
 from roost.testing.faults.wire import Wire
 
 __all__ = [
+    "FATAL",
     "RIGHTS",
     "Disk",
     "FaultUnavailable",
