@@ -3,13 +3,16 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types layers bench bench-runs kill mutants clean
+.PHONY: demo test lint types layers bench bench-runs kill kill-cluster mutants test-cluster clean
 
 demo: .venv/.demo        ## run the main job on this repository's own files
 	$(BIN)/roost demo .
 
 test: $(STAMP)           ## all tests
 	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+
+test-cluster: $(STAMP)   ## those that use the shared server, on a cluster of three and logs with three copies
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --roost-cluster
 
 lint: $(STAMP)
 	$(BIN)/ruff check .
@@ -29,10 +32,16 @@ bench-runs: $(STAMP)     ## memory and resumption of a run of 100,000 tasks
 	$(BIN)/python -m benchmarks.runs
 
 kill: $(STAMP)           ## the long kill test
-	$(BIN)/python -m pytest -q -s tests/kill --long
+	$(BIN)/python -m pytest -q -s tests/kill --long --ignore tests/kill/test_leader_kills.py
+
+kill-cluster: $(STAMP)   ## three servers, the leader killed every 20 s for 3 minutes; its figures are kept
+	$(BIN)/python -m pytest -q -s tests/kill/test_leader_kills.py --long
 
 mutants: $(STAMP)        ## breaks one promise at a time and expects the kill test to notice
 	$(BIN)/python tests/kill/mutants.py
+
+faults: $(STAMP)         ## the fault matrix, on one server and on three; results in docs/reliability.md
+	cd tests && ../$(BIN)/python -m faults.matrix
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Roost needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'

@@ -13,7 +13,7 @@ import time
 from collections.abc import Callable
 
 import roost
-from kill import leader_processes, nursery, worker
+from kill import leader_processes, nursery, run_processes, worker
 from kill.work import Job, bomb, work
 from roost.agent import Agent
 
@@ -69,5 +69,8 @@ if __name__ == "__main__":
         "skewed": skewed,
         "blocking": blocking,
         "fatal": fatal,
+        "coordinator": run_processes.coordinate,
+        "pieces": run_processes.work,
+        "starter": run_processes.start,
     }
     nursery.main()

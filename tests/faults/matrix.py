@@ -1,7 +1,8 @@
 """Runs the fault matrix, row by row, and keeps the results as data: `python -m faults.matrix [ROW ...]`.
 
 Each row runs on one server and on three, under load, and the log is recounted by a checker that knows nothing of
-Roost. The results replace those of the same row in `docs/reliability.json`; `faults.table` makes the page of them.
+Roost. The results are kept in `docs/reliability.json`, those of one commit together; `faults.table` makes the page
+of them.
 """
 
 from __future__ import annotations
@@ -22,13 +23,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from faults import table
 from faults.rows import ROWS, Row
-from faults.scene import Found, Scene, Server
+from faults.scene import RESULTS, Found, Scene, Server
 from roost.server import LocalCluster, LocalServer, ServerOptions
 from roost.testing.faults import Disk, FaultUnavailable
 
 HERE = Path(__file__).resolve().parent
-RESULTS = HERE.parents[1] / "docs" / "reliability.json"
 LIMIT_S = 180.0
 """For one row."""
 
@@ -77,12 +78,16 @@ def commit() -> str:
 
 
 def keep(result: dict[str, Any]) -> None:
-    """In the place of the last result of the same row on as many servers."""
+    """Beside the results of the same row with the same commit; those of others are dropped."""
     there = json.loads(RESULTS.read_text()) if RESULTS.exists() else []
-    mine = (result["row"], result["servers"])
-    there = [one for one in there if (one["row"], one["servers"]) != mine]
+
+    def stale(one: dict[str, Any]) -> bool:
+        same = (one["row"], one["servers"]) == (result["row"], result["servers"])
+        return same and (one["commit"] != result["commit"] or "not_run" in one)
+
     order = {row.name: number for number, row in enumerate(ROWS)}
-    there = sorted([*there, result], key=lambda one: (order.get(one["row"], len(order)), one["servers"]))
+    there = [one for one in there if not stale(one) and one["row"] in order]
+    there = sorted([*there, result], key=lambda one: (order[one["row"]], one["servers"]))
     RESULTS.write_text(json.dumps(there, indent=1) + "\n")
 
 
@@ -126,6 +131,7 @@ def main() -> int:
             print(f"    {what}: {which}")
         for words in result.get("said", ()):
             print(f"    said: {words}")
+    table.main()
     return 1 if wrong else 0
 
 

@@ -15,6 +15,7 @@ from urllib.parse import urlsplit
 
 import roost
 from faults.scene import NAMESPACE, STRANGER, WARM_S, Found, Scene
+from faults.with_runs import begin_coordinator, with_runs
 from kill.work import ACK_WAIT_S, BOMB_ATTEMPTS, Job, bomb, id_of, is_bomb, job_of, work
 from roost.server import LocalServer, ServerOptions
 from roost.testing import faults
@@ -159,13 +160,60 @@ async def worker_told_to_stop_without_server(scene: Scene) -> None:
 
 @row(
     fault="the clock of one worker is an hour slow, that of another an hour fast",
-    promise="nothing: time is the server's",
+    promise="no effect: time is the server's",
     workers=1,
 )
 async def clocks_are_wrong(scene: Scene) -> None:
     for hours in (-1, 1):
         await scene.begin("skewed", f"skewed{hours}", scene.folder / "starts.txt", hours)
     await asyncio.sleep(2 * WARM_S)
+
+
+# Coordinators ---------------------------------------------------------------------------------------
+
+
+@row(
+    fault="a coordinator is killed (SIGKILL) in the middle of its runs, five times",
+    promise="another goes on; what is on record is not done again; the same report",
+    rate=0,
+    workers=0,
+)
+async def coordinator_killed(scene: Scene) -> Found:
+    async def act() -> None:
+        for number in range(5):
+            await asyncio.sleep(scene.chance.uniform(0.5, 1.5))
+            await scene.kill(f"coordinator-{number}")
+            await begin_coordinator(scene, number + 2)
+
+    return await with_runs(scene, act)
+
+
+@row(
+    fault="a coordinator stands still (SIGSTOP) for three times the ack wait, and wakes up",
+    promise="another goes on; of the two only the later writes",
+    rate=0,
+    workers=0,
+)
+async def coordinator_frozen(scene: Scene) -> Found:
+    async def act() -> None:
+        for name in ("coordinator-0", "coordinator-1"):
+            await asyncio.sleep(WARM_S)
+            scene.signal(name, signal.SIGSTOP)
+            await asyncio.sleep(3 * ACK_WAIT_S)  # the length of the fault
+            scene.signal(name, signal.SIGCONT)
+        await asyncio.sleep(WARM_S)
+
+    return await with_runs(scene, act)
+
+
+@row(
+    fault="the server is killed (SIGKILL) and comes back, three times, under runs; of three, the leader",
+    promise="runs go on by themselves; the same report",
+    rate=0,
+    workers=0,
+)
+async def server_killed_under_runs(scene: Scene) -> Found:
+    return await with_runs(scene, functools.partial(_kill_servers, scene))
 
 
 # Servers --------------------------------------------------------------------------------------------
@@ -176,6 +224,10 @@ async def clocks_are_wrong(scene: Scene) -> None:
     promise="nothing accepted is lost; work goes on by itself",
 )
 async def server_killed(scene: Scene) -> None:
+    await _kill_servers(scene)
+
+
+async def _kill_servers(scene: Scene) -> None:
     for _ in range(3):
         await asyncio.sleep(WARM_S)
         number = await asyncio.to_thread(scene.first)

@@ -24,6 +24,7 @@ from kill.run_checker import read
 from roost.server import LocalCluster, LocalServer
 from roost.testing.faults import Disk
 
+RESULTS = Path(__file__).resolve().parents[2] / "docs" / "reliability.json"
 NAMESPACE = "faults"
 STREAM = f"ROOST_{NAMESPACE}"
 STRANGER = "x"
@@ -160,9 +161,9 @@ class Scene:
         if self.rate:
             await asyncio.sleep(WARM_S)  # load after the fault
         until = time.time()
-        await self._stop("submitter")
+        await self.stop("submitter")
         await all_ended(self.url)
-        await self._stop("")
+        await self.stop("")
         return await self.found(until)
 
     async def found(self, until: float, url: str = "") -> Found:
@@ -189,7 +190,7 @@ class Scene:
             said=[*self.said, *(f"{name} ({count} times)" for name, count in told.items())],
         )
 
-    async def _stop(self, kind: str) -> None:
+    async def stop(self, kind: str) -> None:
         """Tell these to stop; what ended before, or does not end in order, is a crash."""
         told = {name: self.children.pop(name) for name in list(self.children) if name.startswith(kind)}
         for name, child in told.items():
@@ -231,7 +232,7 @@ async def all_ended(url: str, *, timeout_s: float = CONVERGE_S) -> None:
 
 async def _at_work(client: Any) -> int:
     found = 0
-    for name in ("work", "bomb"):
+    for name in ("work", "bomb", "book", "chapter", "piece"):
         try:
             answer = await client.request(f"$JS.API.CONSUMER.INFO.{STREAM}.task_{name}", b"", timeout=2)
         except NatsError:
