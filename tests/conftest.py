@@ -39,7 +39,12 @@ LONG = ("kill", "simulation", "server/test_cluster", "demo", "tasks/test_long_wo
 
 
 @pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if config.getoption("--roost-cluster"):  # a test that brings its own server would be the same again
+        shared = {item for item in items if "nats_server" in getattr(item, "fixturenames", ())}
+        config.hook.pytest_deselected(items=[item for item in items if item not in shared])
+        items[:] = [item for item in items if item in shared]
+
     def place(item: pytest.Item) -> int:
         path = item.path.relative_to(HERE).as_posix() if item.path.is_relative_to(HERE) else ""
         return next((number for number, one in enumerate(LONG) if path.startswith(one)), len(LONG))

@@ -15,9 +15,20 @@ if TYPE_CHECKING:
     from roost.bus import Bus
     from roost.connecting import connect
     from roost.context import Context
-    from roost.contracts import Address, Endpoint, Retry, Signal, StreamEndpoint, Task, Topic, Workflow
+    from roost.contracts import (
+        Address,
+        BreakerPolicy,
+        Endpoint,
+        Retry,
+        Signal,
+        StreamEndpoint,
+        Task,
+        Topic,
+        Workflow,
+    )
     from roost.discovery import AgentChange, AgentInfo, AgentWatch, HandlerInfo
     from roost.errors import (
+        BreakerOpen,
         ConfigError,
         ConfigMismatch,
         Conflict,
@@ -49,11 +60,14 @@ if TYPE_CHECKING:
     )
     from roost.messaging import Answer
     from roost.observe import Event
+    from roost.pictures.breakers import BreakerStrip, breaker_strip
     from roost.pictures.of_run import Timeline, timeline
+    from roost.resilience import CircuitBreaker
     from roost.runs import Run
     from roost.server import local_cluster, local_server
     from roost.settings import TLS, Credentials
     from roost.tasks import Attempt, Cancelled, Chunk, Dead, DeadLetter, Done, Handle, Outcome
+    from roost.tasks.schedules import Schedule
     from roost.transport import JetStreamStatus, ServerStatus
 
 _HOMES = {
@@ -61,9 +75,9 @@ _HOMES = {
     "roost.bus": "Bus",
     "roost.connecting": "connect",
     "roost.context": "Context",
-    "roost.contracts": "Address Endpoint Retry Signal StreamEndpoint Task Topic Workflow",
+    "roost.contracts": "Address BreakerPolicy Endpoint Retry Signal StreamEndpoint Task Topic Workflow",
     "roost.errors": (
-        "ConfigError ConfigMismatch Conflict ConnectError ConnectionClosed DeadlineExceeded Disconnected "
+        "BreakerOpen ConfigError ConfigMismatch Conflict ConnectError ConnectionClosed DeadlineExceeded Disconnected "
         "HistoryMismatch InvalidMessage JetStreamError NoResponders NotConnected Overloaded "
         "PermissionDenied Reject RemoteError RequestTimeout RetryLater RoostError ServerUnavailable "
         "StoreFull StreamMissing SubmissionUnknown TaskCancelled TaskDead TooLarge UnsafeToken WrongLoop "
@@ -71,11 +85,14 @@ _HOMES = {
     "roost.discovery": "AgentChange AgentInfo AgentWatch HandlerInfo",
     "roost.messaging": "Answer",
     "roost.observe": "Event",
+    "roost.pictures.breakers": "BreakerStrip breaker_strip",
     "roost.pictures.of_run": "Timeline timeline",
+    "roost.resilience": "CircuitBreaker",
     "roost.runs": "Run",
     "roost.server": "local_cluster local_server",
     "roost.settings": "TLS Credentials",
     "roost.tasks": "Attempt Cancelled Chunk Dead DeadLetter Done Handle Outcome",
+    "roost.tasks.schedules": "Schedule",
     "roost.transport": "JetStreamStatus ServerStatus",
 }
 _HOME = {name: module for module, names in _HOMES.items() for name in names.split()}
@@ -102,9 +119,13 @@ __all__ = [
     "AgentWatch",
     "Answer",
     "Attempt",
+    "BreakerOpen",
+    "BreakerPolicy",
+    "BreakerStrip",
     "Bus",
     "Cancelled",
     "Chunk",
+    "CircuitBreaker",
     "ConfigError",
     "ConfigMismatch",
     "Conflict",
@@ -137,6 +158,7 @@ __all__ = [
     "RetryLater",
     "RoostError",
     "Run",
+    "Schedule",
     "ServerStatus",
     "ServerUnavailable",
     "Signal",
@@ -154,6 +176,7 @@ __all__ = [
     "Workflow",
     "WrongLoop",
     "__version__",
+    "breaker_strip",
     "connect",
     "local_cluster",
     "local_server",

@@ -62,12 +62,8 @@ class Retry:
         check_seconds("Retry", "cap_s", self.cap_s)
         if self.cap_s < self.base_s:
             raise ConfigError(f"Retry: cap_s = {self.cap_s:g}: must be >= base_s, which is {self.base_s:g}.")
-        for name, classes in (("retry_on", self.retry_on), ("never_on", self.never_on)):
-            if not isinstance(classes, tuple) or not all(map(_is_exception_class, classes)):
-                raise ConfigError(
-                    f"Retry: {name} = {quoted(classes)}: must be a tuple of classes of Exception, such as "
-                    "(ValueError,)."
-                )
+        check_classes("Retry", "retry_on", self.retry_on)
+        check_classes("Retry", "never_on", self.never_on)
 
     def delay_s(self, failures: int, u: float) -> float:
         """Seconds to wait after the attempt that made it `failures` failures; `u` is random in [0, 1).
@@ -103,6 +99,14 @@ def check_seconds(owner: str, name: str, value: Any, *, least: float = 0) -> Non
         return
     allowed = f">= {least:g}" if least else "> 0"
     raise ConfigError(f"{owner}: {name} = {quoted(value)}: must be a finite number of seconds {allowed}.")
+
+
+def check_classes(owner: str, name: str, classes: Any) -> None:
+    """ConfigError unless `classes` is a tuple of classes of Exception."""
+    if not isinstance(classes, tuple) or not all(map(_is_exception_class, classes)):
+        raise ConfigError(
+            f"{owner}: {name} = {quoted(classes)}: must be a tuple of classes of Exception, such as (ValueError,)."
+        )
 
 
 def _is_exception_class(value: object) -> bool:

@@ -16,7 +16,7 @@ from roost._version import __version__
 from roost.annotations import check_annotations
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
+from roost.contracts import BreakerPolicy, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
 from roost.discovery import HEARTBEAT_S, Card, check_heartbeat, check_version, instance_name
 from roost.errors import ConfigError
 from roost.instance import Instance, reported
@@ -46,6 +46,7 @@ class Handler:
     concurrency: int
     backlog: int | None
     deliver: Deliver
+    breaker: BreakerPolicy | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -117,7 +118,7 @@ class Agent(Generic[D]):
     ]: ...
     @overload
     def handles(
-        self, contract: Task[I, O], /, *, concurrency: int = ...
+        self, contract: Task[I, O], /, *, concurrency: int = ..., breaker: BreakerPolicy | None = ...
     ) -> Callable[
         [
             Callable[[I, Context[D]], Awaitable[O]]
@@ -165,6 +166,7 @@ class Agent(Generic[D]):
         concurrency: int = CONCURRENCY,
         backlog: int | None = None,
         deliver: Deliver = "one",
+        breaker: BreakerPolicy | None = None,
     ) -> Callable[[Any], Any]:
         """Register a handler: a function of the message, or of the message and its `Context`.
 
@@ -172,8 +174,12 @@ class Agent(Generic[D]):
         `concurrency` calls run at once in one instance; up to `backlog` more messages wait (None: 65,536 of a
         topic, 1,024 of an endpoint, and 64 MiB of either). Beyond that a request is answered as overloaded, and
         a topic's newest message is dropped and counted. Tasks wait in the log instead. A topic's message goes
-        to one instance of the agent, or with ``deliver="every"`` to each. Raises ConfigError for what cannot be
-        served, and when the agent handles the contract already.
+        to one instance of the agent, or with ``deliver="every"`` to each.
+
+        With a `breaker`, a task whose handler mostly fails, or is slow, is paused for all instances: tasks wait and
+        use up no attempts, until one that is run as a probe is done. Its events have the subject ``task <name>``.
+
+        Raises ConfigError for what cannot be served, and when the agent handles the contract already.
         """
         if not isinstance(contract, Task | Workflow | Endpoint | StreamEndpoint | Topic):
             raise ConfigError(
@@ -191,10 +197,21 @@ class Agent(Generic[D]):
             raise ConfigError(f'deliver = {quoted(deliver)}: must be "one" or "every"')
         if deliver == "every" and not isinstance(contract, Topic):
             raise ConfigError(f'deliver = "every" is for topics; of {contract} one instance takes each')
+        if breaker is not None and not (isinstance(breaker, BreakerPolicy) and isinstance(contract, Task)):
+            raise ConfigError(
+                f"breaker = {quoted(breaker)}: must be roost.BreakerPolicy, and for a task only; an endpoint has its "
+                "own in the contract"
+            )
 
         def register(function: Any) -> Any:
             if any(_same(handler.contract, contract) for handler in self.handlers):
                 raise ConfigError(f"agent {self.name} handles {contract} already")
+            for handler in self.handlers:
+                if _share_a_subject(handler.contract, contract):
+                    raise ConfigError(
+                        f"agent {self.name} handles {handler.contract} already, and {contract} would get its requests "
+                        "as well: give one of them another name"
+                    )
             # Its shape is checked here, where the mistake is.
             Function(function, threads=1, yields=isinstance(contract, StreamEndpoint))
             check_annotations(function, contract)
@@ -205,6 +222,7 @@ class Agent(Generic[D]):
                     concurrency=concurrency,
                     backlog=backlog,
                     deliver=deliver,
+                    breaker=breaker,
                 )
             )
             return function
@@ -274,6 +292,7 @@ class Agent(Generic[D]):
         )
         async with AsyncExitStack() as stack:
             bus.instances.add(card.instance)
+            stack.enter_context(bus.loop_watch.running())
             stack.callback(bus.instances.discard, card.instance)
             try:
                 deps = await stack.enter_async_context(self._lifespan())
@@ -293,6 +312,7 @@ class Agent(Generic[D]):
                         handler.concurrency,
                         shared=handler.deliver == "one",
                         backlog=handler.backlog,
+                        breaker=handler.breaker,
                     )
                 for follower in self.followers:
                     await instance.follow(follower.contract, follower.function, follower.of)
@@ -307,6 +327,7 @@ class Agent(Generic[D]):
         return Job(
             agent=self.name,
             handles=tuple(one.contract for one in self.handlers),
+            pauses=tuple(one.contract.name for one in self.handlers if one.breaker is not None),
             reports=tuple(reported(self.name, one.contract, one.of) for one in self.followers),
             calls=self.calls,
         )
@@ -334,3 +355,10 @@ def _heartbeat_s() -> float:
 
 def _same(one: Any, other: Any) -> bool:
     return type(one) is type(other) and one.name == other.name
+
+
+def _share_a_subject(one: Any, other: Any) -> bool:
+    """Endpoints with one answer and with many go by the same subjects."""
+    return (
+        all(isinstance(each, Endpoint | StreamEndpoint) for each in (one, other)) and one.name == other.name
+    )

@@ -4,18 +4,23 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
 from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
 from roost.discovery import TIMEOUT_S, AgentInfo, AgentWatch, Capability, find_agents
 from roost.messaging import Answer, Answers, Messenger
-from roost.observe import Event, Journal, Trace
+from roost.observe import Event, Journal, LoopWatch, Trace
 from roost.runs import cancel, send_signal
 from roost.settings import Settings
 from roost.tasks import DeadLetter, Desk, Handle, Log, Ref, list_dead
+from roost.tasks.groups import DeadGroup, dead_groups
+from roost.tasks.pausing import pause, resume
+from roost.tasks.schedules import Schedule, Schedules
 from roost.transport import Link, ServerStatus, read_status
+from roost.upkeep import Upkeep
 
 I = TypeVar("I")
 O = TypeVar("O")
@@ -54,10 +59,13 @@ class Bus:
         self.settings = settings
         self.journal = journal
         self.clock = asyncio.get_running_loop().time
+        self.loop_watch = LoopWatch(journal)
         self.instances: set[str] = set()  # names of those that this bus serves
         self.log = Log(link, settings.namespace, journal)
         self.messenger = Messenger(link, settings.namespace, journal)
         self.desk = Desk(self.log, self._cancel)
+        self._schedules = Schedules(self.log)
+        self.upkeep = Upkeep(self.log, inbox=settings.inbox_prefix)
 
     @property
     def namespace(self) -> str:
@@ -72,7 +80,8 @@ class Bus:
 
         Of the connection tell: ``connected`` and ``closed`` (the first and the last; `connect` has a `watch` for
         those), ``connection_lost``, ``reconnect_failed``, ``reconnected``, ``lame_duck`` (the server is about to
-        stop), ``auth_failed`` (it refuses the credentials, or they have expired), ``permission_denied`` (one
+        stop), ``auth_failed`` (it refuses the credentials, or they have expired),
+        ``login_expires_soon`` (in the last tenth of the life of a user JWT, once), ``permission_denied`` (one
         subject), ``server_error``, ``slow_consumer``, ``close_unflushed``.
         """
         return self.journal.watch(watcher)
@@ -101,7 +110,8 @@ class Bus:
 
         Raises NoResponders at once when nobody serves it; RequestTimeout when the answer is late;
         RemoteError with the code and message of a handler that failed (Overloaded: at its limit,
-        nothing was run); InvalidMessage; NotConnected (nothing was sent); Disconnected (lost in flight).
+        nothing was run); InvalidMessage; NotConnected (nothing was sent); Disconnected (lost in flight). Of an endpoint
+        with a breaker also BreakerOpen; one that is `idempotent` is tried again first (`docs/resilience.md`).
         """
         return await self.messenger.request(
             endpoint, value, timeout_s=timeout_s, trace=Trace.new(), instance=instance
@@ -150,25 +160,47 @@ class Bus:
     # Tasks --------------------------------------------------------------------------------------
 
     async def submit(
-        self, task: Task[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+        self,
+        task: Task[I, O],
+        value: I,
+        *,
+        key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        timeout_s: float = 10.0,
     ) -> Handle[O]:
         """Store a task; when this returns, it has exactly one outcome to come.
 
-        With a `key`, repeating the submission finds the task that is there; another value under the same
-        key raises Conflict. Raises InvalidMessage, StoreFull, SubmissionUnknown (repeat with the same
-        key), NotConnected, ConfigMismatch, StreamMissing.
+        It begins at once, or not before `delay_s` seconds have passed, or not before `at`, a datetime with a time
+        zone; a deadline counts from then (docs/schedules.md).
+
+        With a `key`, repeating the submission finds the task that is there, which begins when the first submission
+        said; another value under the same key raises Conflict. Raises ConfigError for a delay that is none,
+        InvalidMessage, StoreFull, SubmissionUnknown (repeat with the same key), NotConnected, ConfigMismatch,
+        StreamMissing.
         """
-        return await self.desk.submit(task, value, key=key, timeout_s=timeout_s, trace=Trace.new())
+        return await self.desk.submit(
+            task, value, key=key, delay_s=delay_s, at=at, timeout_s=timeout_s, trace=Trace.new()
+        )
 
     async def start(
-        self, workflow: Workflow[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+        self,
+        workflow: Workflow[I, O],
+        value: I,
+        *,
+        key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        timeout_s: float = 10.0,
     ) -> Handle[O]:
         """Start a durable workflow; its handle's ``id`` is the run's.
 
         With a `key`, starting it twice attaches to the same run; another value under the key raises
-        Conflict. Raises as `submit`.
+        Conflict. `delay_s`, `at` and what is raised are as of `submit`.
         """
-        return await self.desk.submit(workflow, value, key=key, timeout_s=timeout_s, trace=Trace.new())
+        return await self.desk.submit(
+            workflow, value, key=key, delay_s=delay_s, at=at, timeout_s=timeout_s, trace=Trace.new()
+        )
 
     async def signal(self, run: str, signal: Signal[M], value: M) -> None:
         """Send a signal to a run, which takes it when it waits for one of this kind, now or later.
@@ -181,17 +213,39 @@ class Bus:
     async def submit_many(
         self,
         task: Task[I, O],
-        values: Sequence[I],
+        values: Iterable[I] | AsyncIterable[I],
         *,
         keys: Sequence[str] | None = None,
+        key: Callable[[I], str] | None = None,
         timeout_s: float = 60.0,
     ) -> list[Handle[O]]:
         """Store many tasks of one contract in atomic batches; one handle for each value, in order.
 
+        `values` may be any iterable, async too; they are read a thousand at a time, as they are stored, and
+        `timeout_s` is for each thousand. A task is known by its place in `keys`, or by `key` of its value.
+
         Two values under one key are one task if they are equal. Raises as `submit`; each batch of 250 is
-        stored whole or not at all, and repeating the call with the same keys stores what is missing.
+        stored whole or not at all, and repeating the call with the same keys stores what is missing. StoreFull and
+        SubmissionUnknown say in `stored` how many of the first values are stored.
         """
-        return await self.desk.submit_many(task, values, keys=keys, timeout_s=timeout_s, trace=Trace.new())
+        return await self.desk.submit_many(
+            task, values, keys=keys, key=key, timeout_s=timeout_s, trace=Trace.new()
+        )
+
+    def submit_each(
+        self,
+        task: Task[I, O],
+        values: Iterable[I] | AsyncIterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> AsyncIterator[Handle[O]]:
+        """As `submit_many`, for more than may be held: ``async for handle in bus.submit_each(task, rows, key=...)``.
+
+        Each handle comes when its task is stored, also before an error is raised. At most a thousand values are
+        read ahead of that, so a source of millions takes no more memory. Leaving the loop stops submitting.
+        """
+        return self.desk.submit_each(task, values, key=key, timeout_s=timeout_s, trace=Trace.new())
 
     def handle(self, task: Task[I, O] | Workflow[I, O], id: str) -> Handle[O]:
         """A handle on a task submitted earlier, here or elsewhere, by the `id` of its first handle.
@@ -200,6 +254,65 @@ class Bus:
         text that is no id.
         """
         return self.desk.handle(task, id)
+
+    async def pause(self, task: Task[Any, Any] | Workflow[Any, Any], *, for_s: float | None = None) -> None:
+        """Deliver no task of this contract to any worker for so many seconds, or until `resume`.
+
+        What runs is finished, submissions go on, and it outlasts restarts of workers and of the server. Another
+        pause is replaced. Raises ConfigError, ConfigMismatch, PermissionDenied (it takes an administrator).
+        """
+        await self.log.ensure_consumer(task)
+        await pause(self.log, task.name, for_s)
+
+    async def resume(self, task: Task[Any, Any] | Workflow[Any, Any]) -> bool:
+        """End the pause of a contract; whether it was paused. What has waited is delivered within 2 s.
+
+        Raises ConfigError when no worker of it was ever started, PermissionDenied, StreamMissing.
+        """
+        return await resume(self.log, task.name)
+
+    # Schedules ----------------------------------------------------------------------------------
+
+    async def schedule(
+        self,
+        contract: Task[I, Any] | Workflow[I, Any],
+        value: I,
+        *,
+        name: str,
+        cron: str | None = None,
+        every_s: int | None = None,
+        timezone: str | None = None,
+    ) -> Schedule:
+        """Submit a task, or start a workflow, again and again, each time with this `value`. The server keeps the times.
+
+        `cron` has six fields (second minute hour day-of-month month day-of-week) and counts by the clocks of
+        `timezone` (UTC); `every_s` is a whole number of seconds instead. A schedule of this `name` that is there gets
+        this definition, and stays paused if it is; one that is the same already is left as it is. Docs/schedules.md
+        says what becomes of times that pass while nobody can fire.
+
+        Raises ConfigError (nothing was scheduled): a bad expression, interval or zone, a `name` that belongs to
+        another contract, a server before 2.14. InvalidMessage, UnsafeToken, ConfigMismatch, StreamMissing and
+        PermissionDenied (schedules are a right of their own), and the errors of a write.
+        """
+        return await self._schedules.put(
+            contract, value, name=name, cron=cron, every_s=every_s, timezone=timezone
+        )
+
+    async def schedules(self) -> list[Schedule]:
+        """All schedules of the namespace, by name: what for, when next, when last. It reads the log."""
+        return await self._schedules.list()
+
+    async def pause_schedule(self, name: str) -> Schedule:
+        """Fire no more until `resume_schedule`; what has been fired is done. Raises ConfigError if there is none."""
+        return await self._schedules.pause(name)
+
+    async def resume_schedule(self, name: str) -> Schedule:
+        """Fire again, from the next time on; times that have passed are not made up for. Raises as `pause_schedule`."""
+        return await self._schedules.resume(name)
+
+    async def cancel_schedule(self, name: str) -> None:
+        """Remove a schedule, with what it has fired and no worker has taken. Raises as `pause_schedule`."""
+        await self._schedules.cancel(name)
 
     async def _cancel(self, ref: Ref, reason: str) -> bool:
         await self.log.ensure()
@@ -212,6 +325,13 @@ class Bus:
     ) -> list[DeadLetter]:
         """The tasks that ended as dead letters, oldest first; of one contract or of all."""
         return await list_dead(self.log, task.name if task is not None else None, limit=limit)
+
+    async def dead_groups(self, task: Task[Any, Any] | None = None) -> list[DeadGroup]:
+        """The dead letters of one contract, or of all, by contract and error; the largest group first.
+
+        Errors that differ only in numbers and ids are one group.
+        """
+        return await dead_groups(self.log, task.name if task is not None else None)
 
     async def replay(
         self, task: Task[I, O], letter: DeadLetter | str, value: I | None = None, *, timeout_s: float = 10.0
@@ -233,7 +353,8 @@ class Bus:
     ) -> AsyncIterator[list[S]]:
         """Serve agents in this process for the length of the block; yields their instances.
 
-        They say how they are every `heartbeat_s` seconds (``ROOST_HEARTBEAT_S``, then 5).
+        They say how they are every `heartbeat_s` seconds (``ROOST_HEARTBEAT_S``, then 5). Meanwhile this process takes
+        part in the upkeep of the namespace (`docs/retention.md`), if its user may.
 
         At the end all of them stop at once: they take no new work, running handlers have `grace_s` seconds to
         finish, and what is not finished is handed back. Then their lifespans end, the last one's first. Raises
@@ -244,6 +365,7 @@ class Bus:
                 await stack.enter_async_context(agent.serve(self, grace_s=grace_s, heartbeat_s=heartbeat_s))
                 for agent in agents
             ]
+            await stack.enter_async_context(self.upkeep.running())
             try:
                 yield instances
             finally:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 from typing import TYPE_CHECKING, Any, Generic, ParamSpec
 
 from typing_extensions import TypeVar
@@ -224,26 +225,56 @@ class Context(Generic[D]):
         await self._bus.messenger.publish(to, value, trace=self.trace)
 
     async def submit(
-        self, task: Task[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+        self,
+        task: Task[I, O],
+        value: I,
+        *,
+        key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        timeout_s: float = 10.0,
     ) -> Handle[O]:
         """As `Bus.submit`."""
-        return await self._bus.desk.submit(task, value, key=key, timeout_s=timeout_s, trace=self.trace)
+        return await self._bus.desk.submit(
+            task, value, key=key, delay_s=delay_s, at=at, timeout_s=timeout_s, trace=self.trace
+        )
 
     async def start(
-        self, workflow: Workflow[I, O], value: I, *, key: str | None = None, timeout_s: float = 10.0
+        self,
+        workflow: Workflow[I, O],
+        value: I,
+        *,
+        key: str | None = None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        timeout_s: float = 10.0,
     ) -> Handle[O]:
         """As `Bus.start`."""
-        return await self._bus.desk.submit(workflow, value, key=key, timeout_s=timeout_s, trace=self.trace)
+        return await self._bus.desk.submit(
+            workflow, value, key=key, delay_s=delay_s, at=at, timeout_s=timeout_s, trace=self.trace
+        )
 
     async def submit_many(
         self,
         task: Task[I, O],
-        values: Sequence[I],
+        values: Iterable[I] | AsyncIterable[I],
         *,
         keys: Sequence[str] | None = None,
+        key: Callable[[I], str] | None = None,
         timeout_s: float = 60.0,
     ) -> list[Handle[O]]:
         """As `Bus.submit_many`."""
         return await self._bus.desk.submit_many(
-            task, values, keys=keys, timeout_s=timeout_s, trace=self.trace
+            task, values, keys=keys, key=key, timeout_s=timeout_s, trace=self.trace
         )
+
+    def submit_each(
+        self,
+        task: Task[I, O],
+        values: Iterable[I] | AsyncIterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> AsyncIterator[Handle[O]]:
+        """As `Bus.submit_each`."""
+        return self._bus.desk.submit_each(task, values, key=key, timeout_s=timeout_s, trace=self.trace)

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Generic, TypeVar, overload
 
+from roost._breaker import BreakerPolicy
 from roost._contract import DEFAULT_LIMITS, Contract, Upgrade, check_upgrade, check_version
 from roost._retry import GiveUp, Retry, TryAgain, Verdict
 from roost._text import quoted
@@ -25,6 +26,7 @@ from roost.subjects import Template
 
 __all__ = [
     "Address",
+    "BreakerPolicy",
     "Contract",
     "Endpoint",
     "GiveUp",
@@ -47,6 +49,9 @@ J = TypeVar("J")  # the input of a task without output: a checker wants a variab
 
 _DEFAULT_RETRY = Retry()
 _NO_UPGRADE: Mapping[int, Upgrade] = {}
+MAX_OPEN = 20_000
+"""Tasks of one contract that may be running or in backoff at once, over all instances. Tasks in backoff
+hold a slot, so this bounds how many may wait before fresh ones have to."""
 _LEAST_ACK_WAIT_S = 0.5  # below that, a pause of the garbage collector looks like a dead worker
 
 
@@ -96,13 +101,28 @@ class Topic(Contract, Generic[M]):
 
 @dataclass(frozen=True)
 class Endpoint(Contract, Generic[I, O]):
-    """Request and one reply. At most once; nobody listening is an error at once."""
+    """Request and one reply. At most once; nobody listening is an error at once.
+
+    `breaker` guards the callers: each bus has one circuit breaker for the endpoint, whose events have the subject
+    ``endpoint <name>``, and while it is open a request raises `BreakerOpen` at once. `idempotent` says that handling
+    a request twice does no harm: then it is tried again within the caller's time. Neither is for requests to one
+    `instance`, nor for `ask_all`.
+    """
 
     input: type[I]
     output: type[O]
+    breaker: BreakerPolicy | None = field(default=None, kw_only=True)
+    idempotent: bool = field(default=False, kw_only=True)
 
     kind: ClassVar[str] = "endpoint"
     _roles: ClassVar[Mapping[str, str]] = {"input": "input_codec", "output": "output_codec"}
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.breaker is not None and not isinstance(self.breaker, BreakerPolicy):
+            raise ConfigError(f"{self}: breaker = {quoted(self.breaker)}: must be roost.BreakerPolicy.")
+        if type(self.idempotent) is not bool:
+            raise ConfigError(f"{self}: idempotent = {quoted(self.idempotent)}: must be True or False.")
 
     @cached_property
     def input_codec(self) -> Codec[I]:
@@ -139,8 +159,9 @@ class Task(Contract, Generic[I, O]):
     `attempt_timeout_s` bounds one run of the handler. The default is long enough for a model call with retries of
     its own. With None a handler that hangs keeps its slot for ever, since its heartbeats go on.
 
-    `deadline_s` bounds everything from submission to outcome. With None, the default, a task waits for as long
-    as no worker runs.
+    `deadline_s` bounds everything from submission to outcome, also while no worker of it runs
+    (`docs/resilience.md`). With None, the default, a task has as much time as the run that calls it, or waits for as
+    long as no worker runs.
 
     `ack_wait_s` is how long the server waits for a sign of life before it gives the task to another worker;
     heartbeats go out at a third of it. At least 0.5.
@@ -152,6 +173,9 @@ class Task(Contract, Generic[I, O]):
 
     `order_key` of an input names what it belongs to, such as a conversation: tasks with the same key run one at a
     time, in the order in which they were submitted, on whichever instance. None: in no order.
+
+    `max_running` is how many of these tasks run at once in all processes together; None: as many as those have
+    hands. A task in backoff holds its place, and so does one whose process died, until its ack wait is over.
     """
 
     input: type[I]
@@ -161,6 +185,7 @@ class Task(Contract, Generic[I, O]):
     deadline_s: float | None
     ack_wait_s: float
     version: int
+    max_running: int | None
     upgrade: Mapping[int, Upgrade] = field(compare=False, repr=False)
     order_key: Callable[[I], str | None] | None = field(compare=False, repr=False)
 
@@ -181,6 +206,7 @@ class Task(Contract, Generic[I, O]):
         version: int = ...,
         upgrade: Mapping[int, Upgrade] = ...,
         order_key: Callable[[I], str | None] | None = ...,
+        max_running: int | None = ...,
         limits: Limits = ...,
     ) -> None: ...
     @overload
@@ -197,6 +223,7 @@ class Task(Contract, Generic[I, O]):
         version: int = ...,
         upgrade: Mapping[int, Upgrade] = ...,
         order_key: Callable[[J], str | None] | None = ...,
+        max_running: int | None = ...,
         limits: Limits = ...,
     ) -> None: ...
     def __init__(
@@ -212,10 +239,11 @@ class Task(Contract, Generic[I, O]):
         version: int = 1,
         upgrade: Mapping[int, Upgrade] = _NO_UPGRADE,
         order_key: Callable[[Any], str | None] | None = None,
+        max_running: int | None = None,
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         _set(self, name=name, input=input, output=type(None) if output is None else output, retry=retry)
-        _set(self, version=version, upgrade=upgrade, order_key=order_key)
+        _set(self, version=version, upgrade=upgrade, order_key=order_key, max_running=max_running)
         _set(
             self,
             attempt_timeout_s=attempt_timeout_s,
@@ -233,6 +261,10 @@ class Task(Contract, Generic[I, O]):
         check_upgrade(self, version, upgrade)
         if order_key is not None and not callable(order_key):
             raise ConfigError(f"{self}: order_key = {quoted(order_key)}: must be a function of an input.")
+        if max_running is not None and (type(max_running) is not int or not 1 <= max_running <= MAX_OPEN):
+            raise ConfigError(
+                f"{self}: max_running = {quoted(max_running)}: must be an int from 1 to {MAX_OPEN}, or None."
+            )
 
     @cached_property
     def input_codec(self) -> Codec[I]:
@@ -248,9 +280,9 @@ class Workflow(Contract, Generic[I, O]):
     """A durable workflow of several agents: begun once per key, resumed on any instance.
 
     `retry` counts exceptions of the workflow itself, not crashes of its processes. `deadline_s` bounds
-    everything from its start to its outcome; None, the default, does not. `ack_wait_s` is how long a
-    coordinator may be silent before another instance takes the run over. `version` and `upgrade` are as for a
-    task, of the workflow's input.
+    everything from its start to its outcome, and all that the run calls (`docs/resilience.md`); None, the default,
+    does not. `ack_wait_s` is how long a coordinator may be silent before another instance takes the run over.
+    `version` and `upgrade` are as for a task, of the workflow's input.
     """
 
     input: type[I]
@@ -267,6 +299,8 @@ class Workflow(Contract, Generic[I, O]):
     """An execution has no bound of its own: it may wait for days."""
     order_key: ClassVar[None] = None
     """Runs wait for days; what they call may have an order."""
+    max_running: ClassVar[None] = None
+    """A run that waits is delivered all the while; what runs call may have a limit."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

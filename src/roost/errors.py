@@ -15,6 +15,7 @@
     ├── DeadlineExceeded        TimeoutError      the deadline that came with the work has passed
     ├── RemoteError                               the handler at the other end failed
     │   └── Overloaded                            it refused, being full; nothing was run
+    ├── BreakerOpen                               a circuit breaker refused; nothing was called
     ├── InvalidMessage          ValueError        a payload that does not fit its contract
     │   └── TooLarge                              larger than the limit
     ├── UnsafeToken             ValueError        a text that may not stand in a subject
@@ -42,13 +43,15 @@ to do next; text of strangers in it is escaped and cut. Every error survives `pi
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from typing import ClassVar, Protocol
 
+from roost._error_parts import Difference, Portable
 from roost._text import clean, quoted, redact
 
 __all__ = [
+    "BreakerOpen",
     "ConfigError",
     "ConfigMismatch",
     "Conflict",
@@ -83,21 +86,7 @@ __all__ = [
 ]
 
 
-class _Portable(Exception):
-    """Pickling that works for constructors with keyword-only arguments (the default calls `cls(*args)`)."""
-
-    def __reduce__(self) -> tuple[Callable[..., BaseException], tuple[Any, ...]]:
-        return _rebuild, (type(self), self.args, self.__dict__)
-
-
-def _rebuild(cls: type[BaseException], args: tuple[Any, ...], state: dict[str, Any]) -> BaseException:
-    error = cls.__new__(cls)
-    error.args = args
-    error.__dict__.update(state)
-    return error
-
-
-class RoostError(_Portable):
+class RoostError(Portable):
     """The root: `except RoostError` catches whatever Roost raises, and nothing that a handler says."""
 
     retryable: ClassVar[bool] = False
@@ -109,18 +98,6 @@ class RoostError(_Portable):
 
 class ConfigError(RoostError, ValueError):
     """A contract, an option or a setting is wrong; the message names the field, the value, what is allowed."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """One field that the server has otherwise than the code asks for."""
-
-    field: str
-    found: object  # as the server reports it; None if absent
-    wanted: object  # as the code asks for it
-
-    def __str__(self) -> str:
-        return f"{self.field} is {quoted(self.found, 200)}, wanted {quoted(self.wanted, 200)}"
 
 
 class ConfigMismatch(ConfigError):
@@ -287,6 +264,26 @@ class Overloaded(RemoteError):
         super().__init__("overloaded", message, subject=subject)
 
 
+class BreakerOpen(RoostError):
+    """The circuit breaker `name` is open since `since_s` (seconds since 1970), or half open: nothing was called.
+
+    In `retry_after_s` seconds it lets one call through; 0 while such a probe is under way.
+    """
+
+    retryable = True
+
+    def __init__(self, name: str, *, since_s: float, reason: str, retry_after_s: float) -> None:
+        self.name = clean(name)
+        self.since_s = since_s
+        self.reason = clean(reason, 500)
+        self.retry_after_s = retry_after_s
+        due = f"is due in {retry_after_s:.1f} s" if retry_after_s > 0 else "is under way"
+        super().__init__(
+            f"the circuit breaker of {self.name} is open since {datetime.fromtimestamp(since_s, UTC):%H:%M:%S} UTC: "
+            f"{self.reason}. Nothing was called. Do without it, or try again later: the next probe {due}."
+        )
+
+
 # --- messages and subjects --------------------------------------------------------------------------
 
 
@@ -347,31 +344,37 @@ class Conflict(RoostError):
 
 
 class StoreFull(RoostError):
-    """The log is at the mark where new work is refused, so that accepted work can still finish."""
+    """The log is at the mark where new work is refused, so that accepted work can still finish.
+
+    Trying again later is safe: of many values the first `stored` ones were stored, and with their keys none is doubled.
+    """
 
     retryable = True
 
-    def __init__(self, *, stream: str, used: int, limit: int, open: int = 0) -> None:
+    def __init__(self, *, stream: str, used: int, limit: int, open: int = 0, stored: int = 0) -> None:
         self.stream = stream
         self.used = used  # bytes
         self.limit = limit  # bytes
         self.open = open  # tasks without an outcome, at most
+        self.stored = stored  # of the values that were submitted together
+        kept = f"The first {stored} values were stored" if stored else "Nothing new was stored"
         needs = f", and up to {open} open tasks need room for their outcomes" if open else ""
         super().__init__(
-            f"the log {quoted(stream)} is full: {used} of {limit} bytes are used{needs}. Nothing new was stored, "
+            f"the log {quoted(stream)} is full: {used} of {limit} bytes are used{needs}. {kept}, "
             "accepted work goes on. Try again when open tasks have ended or ended runs have been pruned, or raise "
             "its max_bytes (`roost provision`)."
         )
 
 
 class StreamMissing(RoostError):
-    """The stream does not exist: the namespace has not been provisioned on this server."""
+    """No server answers for the stream: it has not been provisioned, or in a cluster no server leads it just now."""
 
     def __init__(self, stream: str) -> None:
         self.stream = stream
         super().__init__(
-            f"stream {quoted(stream)} does not exist on this server; nothing was stored. Run `roost provision` "
-            "once as an administrator, or compare the namespace and the server."
+            f"no server answers for stream {quoted(stream)}; nothing was stored. In a cluster that passes when one "
+            "has been elected to lead it, mostly within 10 s. Else it does not exist: run `roost provision` once as "
+            "an administrator, or compare the namespace and the server."
         )
 
 
@@ -400,8 +403,9 @@ class SubmissionUnknown(RoostError):
 
     retryable = True
 
-    def __init__(self, ids: Sequence[str]) -> None:
+    def __init__(self, ids: Sequence[str], *, stored: int = 0) -> None:
         self.ids = tuple(ids)
+        self.stored = stored  # of values submitted together, how many of the first are known to be stored
         listed = ", ".join(quoted(one) for one in self.ids[:3]) + (", …" if len(self.ids) > 3 else "")
         super().__init__(
             f"whether {len(self.ids)} submission(s) were stored is unknown ({listed}). Submit again with the same "
@@ -465,7 +469,7 @@ class TaskCancelled(RoostError):
 # --- what a handler says ----------------------------------------------------------------------------
 
 
-class HandlerSignal(_Portable):
+class HandlerSignal(Portable):
     """A handler's verdict on its own work. Not an error, and so not caught by `except RoostError`."""
 
 

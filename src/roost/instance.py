@@ -10,7 +10,7 @@ from typing import Any
 
 from roost.bus import Bus
 from roost.context import Context
-from roost.contracts import Endpoint, StreamEndpoint, Topic, Workflow
+from roost.contracts import BreakerPolicy, Endpoint, StreamEndpoint, Topic, Workflow
 from roost.discovery import Card, Load, Part, Presence, Tally, schemas_of
 from roost.errors import PermissionDenied, RoostError
 from roost.messaging import EndpointServer, StreamServer, TopicReader
@@ -20,6 +20,7 @@ from roost.observe import Trace
 from roost.permissions import Job, check_rights, serving
 from roost.runs import Coordinator, Run
 from roost.tasks import Delivery, Ref, Reporter, Worker, end_codec
+from roost.tasks.gate import Gate
 from roost.tasks.provision import Reported
 from roost.transport import Message
 
@@ -61,6 +62,7 @@ class Instance:
         *,
         shared: bool,
         backlog: int | None = None,
+        breaker: BreakerPolicy | None = None,
     ) -> None:
         """Begin to serve one contract."""
         call = Function(function, threads=concurrency, yields=isinstance(contract, StreamEndpoint))
@@ -131,6 +133,7 @@ class Instance:
                 self._on_task(tally, call),
                 concurrency=concurrency,
                 instance=self.name,
+                gate=Gate(self.bus.log, contract.name, breaker) if breaker is not None else None,
             )
             self._workers.append(worker)
             await worker.start()

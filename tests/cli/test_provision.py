@@ -11,7 +11,7 @@ import pytest
 from test_commands import run
 
 import roost
-from roost import Bus, ConfigMismatch
+from roost import Bus, ConfigMismatch, Task
 from roost.cli.provision import parse_size
 from roost.errors import ConfigError
 from roost.runtime import load_agent
@@ -33,6 +33,11 @@ async def heard(outcome: Outcome[None]) -> None: ...
 @agent.handles(digest)
 async def one(page: Page) -> None: ...
 """
+
+
+def digest_of(*, ack_wait_s: float) -> Task[int, None]:
+    """As the contract above, for what depends on no model."""
+    return Task("digest", int, ack_wait_s=ack_wait_s)
 
 
 class Administrator:
@@ -76,7 +81,7 @@ async def test_what_is_missing_is_created_and_then_left_alone(
         assert (await admin.stream())["max_bytes"] == 50_000_000
         again = await admin("shop_contracts:agent", "shop_contracts:digest", "--max-bytes", "50MB")
         assert [line.split()[-1] for line in again.splitlines()] == ["unchanged", "unchanged"]
-        await bus.log.ensure_consumer("digest", 7)
+        await bus.log.ensure_consumer(digest_of(ack_wait_s=7))
 
 
 async def test_what_is_provisioned_for_a_coordinator_is_what_it_then_finds(
@@ -132,10 +137,10 @@ async def test_a_consumer_is_changed_to_what_the_contract_says(
 ) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus:
         admin = Administrator(bus, nats_url, tmp_path)
-        await bus.log.ensure_consumer("digest", 30)
+        await bus.log.ensure_consumer(digest_of(ack_wait_s=30))
         said = await admin("shop_contracts:digest")
         assert "  ack_wait: 30000000000 -> 7000000000" in said
-        await bus.log.ensure_consumer("digest", 7)
+        await bus.log.ensure_consumer(digest_of(ack_wait_s=7))
 
 
 async def test_what_the_server_refuses_is_told_field_by_field_and_the_rest_applied(

@@ -77,13 +77,20 @@ class Ours:
         return True
 
 
+def first_of(url: str) -> str:
+    """Of the servers of a cluster (--roost-cluster), the one for all clients of a test: what one has flushed is on its
+    way to the others there, and not yet elsewhere."""
+    return url.split(",")[0]
+
+
 @asynccontextmanager
 async def ours(
     *servers: str, events: Events | None = None, timeout_s: float = 5.0, **options: Any
 ) -> AsyncIterator[Ours]:
     """Our client, connected; closed at the end."""
     seen = events if events is not None else Events()
-    settings = Settings(servers=servers, connect_timeout_s=timeout_s, options=options)
+    named = tuple(first_of(server) for server in servers)
+    settings = Settings(servers=named, connect_timeout_s=timeout_s, options=options)
     client = await open_client(settings, seen)
     try:
         yield Ours(client, seen)
@@ -99,7 +106,7 @@ async def quiet(error: Exception) -> None:
 async def stock(url: str, **options: Any) -> AsyncIterator[StockClient]:
     """Plain nats-py, connected, with a quick reconnect."""
     options = {"error_cb": quiet, "reconnect_time_wait": 0.05, "max_reconnect_attempts": -1} | options
-    client = await nats.connect(url.split(","), **options)
+    client = await nats.connect(first_of(url), **options)
     try:
         yield client
     finally:
@@ -149,7 +156,7 @@ class Raw:
 @asynccontextmanager
 async def raw(url: str) -> AsyncIterator[Raw]:
     """A raw connection to a server."""
-    host, port = url.removeprefix("nats://").split(":")
+    host, port = first_of(url).removeprefix("nats://").split(":")
     reader, writer = await asyncio.open_connection(host, int(port))
     try:
         await reader.readline()

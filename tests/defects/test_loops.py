@@ -10,7 +10,7 @@ from contextlib import suppress
 
 import nats.errors
 import pytest
-from defect_kit import Events, ours, settle, stock
+from defect_kit import Events, first_of, ours, settle, stock
 
 from roost.errors import WrongLoop
 from roost.server import LocalServer
@@ -54,7 +54,8 @@ async def test_23_call_from_another_thread_is_refused_while_the_loop_is_in_the_m
 def test_23_call_from_a_later_loop_of_the_same_thread_is_refused(nats_server: LocalServer, call: str) -> None:
     loop = asyncio.new_event_loop()
     try:
-        client = loop.run_until_complete(open_client(Settings(servers=(nats_server.url,)), Events()))
+        settings = Settings(servers=(first_of(nats_server.url),))
+        client = loop.run_until_complete(open_client(settings, Events()))
 
         async def use() -> None:
             if call in ("send", "listen"):
@@ -78,7 +79,8 @@ def test_23_call_from_a_later_loop_of_the_same_thread_is_refused(nats_server: Lo
 def test_23_the_loop_is_not_needed_to_run_for_the_refusal(nats_server: LocalServer) -> None:
     loop = asyncio.new_event_loop()
     try:
-        client = loop.run_until_complete(open_client(Settings(servers=(nats_server.url,)), Events()))
+        settings = Settings(servers=(first_of(nats_server.url),))
+        client = loop.run_until_complete(open_client(settings, Events()))
         with pytest.raises(WrongLoop):
             client.send("d23")
         loop.run_until_complete(client.close())

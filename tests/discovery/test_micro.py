@@ -25,7 +25,7 @@ from roost.server import LocalServer, ServerOptions
 @asynccontextmanager
 async def stranger(url: str) -> AsyncIterator[NatsClient]:
     """Plain nats-py, which knows nothing of Roost."""
-    client = await nats.connect(url)
+    client = await nats.connect(url.split(","))
     try:
         yield client
     finally:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from kill.checker import check
+from kill.leader_processes import longest_gap_s
 
 Log = list[tuple[int, list[str], bytes]]
 
@@ -54,3 +55,13 @@ def test_an_unknown_id_may_be_accepted_later() -> None:
 )
 def test_each_broken_promise_is_found(records: Log, ids: list[str], fault: str) -> None:
     assert fault in check(records, ids)[1]
+
+
+@pytest.mark.parametrize(
+    ("moments", "gap_s"),
+    [((), 10), ((1, 2, 3), 7), ((8, 9), 8), ((9, 2, 1), 7), ((1, 4, 9), 5), ((-5, 5, 50), 5)],
+)
+def test_a_gap_is_found_between_moments_before_the_first_and_behind_the_last(
+    moments: tuple[float, ...], gap_s: float
+) -> None:
+    assert longest_gap_s(moments, 0, 10) == gap_s

@@ -73,6 +73,8 @@ class Cast:
         self.crashes: list[str] = []
         self._nursery = nursery
         self._children: dict[str, Child] = {}
+        self.size = 0
+        """Processes that were begun."""
 
     @property
     def starts(self) -> Path:
@@ -90,6 +92,7 @@ class Cast:
                 what = (self.folder / f"starts-{kind}.txt", f"{seed}/{number}", 0)
             log = self.folder / f"{kind}-{number}.log"
             self._children[log.stem] = await self._nursery.begin(kind, log, url, NAMESPACE, *what)
+        self.size = len(self._children)
         async with asyncio.timeout(STOP_S):
             await asyncio.gather(*(child.ready.wait() for child in self._children.values()))
 
@@ -167,7 +170,13 @@ async def test_killed_leaders_lose_nothing_and_hold_work_up_for_less_than_ten_se
             await cast.stop()
     log = await asyncio.to_thread(lambda: asyncio.run(read(url, NAMESPACE)))
     faults = faults_of(log, cast, runs)
-    figures = {"seed": seed, "load": os.getloadavg()[0], **figures_of(log, cast, runs, kills, since, until)}
+    figures = {
+        "seed": seed,
+        "load": round(os.getloadavg()[0], 1),
+        **figures_of(log, cast, runs, kills, since, until),
+        "faults": faults,
+        "crashes": cast.crashes,
+    }
     for name, value in figures.items():
         print(f"  {name:26} {value}")
     if long:
@@ -269,7 +278,9 @@ def figures_of(
 ) -> dict[str, Any]:
     times = [times_of(path) for path in cast.ids]
     acks = [at for one in times for at, _ in one["ack"]]
-    ends = [one.at_s for one in log if is_task(one) and one.tokens[1] == "end"]
+    begun = {one.tokens[0]: one.at_s for one in log if is_task(one) and one.tokens[1] == "task"}
+    ended = {one.tokens[0]: one.at_s for one in log if is_task(one) and one.tokens[1] == "end"}
+    ends = [*ended.values()]
     statuses = Counter(json.loads(r.data)["status"] for r in log if is_task(r) and r.tokens[1] == "end")
     told = runs.told + Counter(detail for one in times for _, detail in one["told"])
     books = {one.tokens[0]: one.at_s for one in log if one.tokens[1:3] == ["task", "book"]}
@@ -278,10 +289,16 @@ def figures_of(
     gaps = [[round(longest_gap_s(moments, *phase), 2) for moments in (acks, ends)] for phase in phases]
     return {
         "duration_s": round(until - since, 1),
-        "submitted": sum(is_task(one) and one.tokens[1] == "task" for one in log),
+        "processes": cast.size,
+        "acknowledged": sum(
+            line.startswith("ok ") for path in cast.ids for line in path.read_text().splitlines()
+        ),
+        "stored": len(begun),
         **statuses,
         "runs": len(over),
-        "runs_across_a_kill": sum(any(at < k.at_s < over[run] for k in kills) for run, at in books.items()),
+        "runs_across_a_kill": sum(
+            any(at < k.at_s < over.get(run, until) for k in kills) for run, at in books.items()
+        ),
         "kills": len(kills),
         "elections_s": [kill.election_s for kill in kills],
         "servers_away_s": [kill.away_s for kill in kills],
@@ -290,6 +307,7 @@ def figures_of(
         "longest_gap_submissions_s": round(longest_gap_s(acks, since, until), 2),
         "longest_gap_outcomes_s": round(longest_gap_s(ends, since, until), 2),
         "longest_submission_s": max(float(detail) for one in times for _, detail in one["ack"]),
+        "longest_task_s": round(max(at - begun[id] for id, at in ended.items() if id in begun), 2),
         "longest_wait_s": max(float(detail) for one in times for _, detail in one["saw"]),
         "failures": dict(told),
     }

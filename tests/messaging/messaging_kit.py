@@ -127,6 +127,7 @@ class Raw:
 
 @asynccontextmanager
 async def raw(url: str) -> AsyncIterator[Raw]:
+    """To one server; others of its cluster get what it sends a moment later."""
     parts = urlsplit(url)
     reader, writer = await asyncio.open_connection(parts.hostname, parts.port)
     try:

@@ -120,7 +120,12 @@ async def test_cancelling_a_run_ends_all_below_it(nats_url: str, namespace: str,
     assert outcome.reason == "no need"
     every = [status for of_run in statuses.values() for status in of_run.values()]
     assert every == ["cancelled"] * (15 if state == "running" else 1)
-    assert gate.reached == gate.cancelled == (4 if state == "running" else 0)
+    assert gate.reached == gate.cancelled
+    if state == "running" and "," in nats_url:
+        # Three copies take longer to write than a freed slot takes for the next queued task, which then is stopped too.
+        assert 4 <= gate.reached <= 12
+    else:
+        assert gate.reached == (4 if state == "running" else 0)
     assert cleaned == ([] if state == "queued" else ["workflow"])
 
 
@@ -366,4 +371,4 @@ async def test_cancelling_a_run_of_2_000_queued_tasks_takes_moments(nats_url: st
         took_s = loop.time() - began
         assert set((await ends(bus, handle.id)).values()) == {"cancelled"}
         assert len(await records(bus, handle.id, "task")) == 0, "nothing of it is queued any more"
-    assert took_s < 10
+    assert took_s < (30 if "," in nats_url else 10), "every write waits for a second server, if there are three"

@@ -37,10 +37,10 @@ async def test_the_next_page_is_on_its_way_while_outcomes_are_handed_out(
     now: Any = None
     page = Log.page
 
-    async def seen(self: Log, query: dict[str, Any]) -> list[Record]:
+    async def seen(self: Log, query: dict[str, Any], *, leader: bool = False) -> list[Record]:
         if now is not None and ".end." in query.get("next_by_subj", ""):
             left.append(len(now._arrivals.records))
-        return await page(self, query)
+        return await page(self, query, leader=leader)
 
     async def workflow(value: Number, run: roost.Run[Any]) -> Report:
         nonlocal now

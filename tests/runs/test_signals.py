@@ -247,10 +247,10 @@ async def test_a_waiting_run_costs_nothing_but_a_look_now_and_then(nats_url: str
     async def workflow(value: Number, run: roost.Run[Any]) -> Report:
         original = run._core.log.page
 
-        async def counted(query: dict[str, Any]) -> Any:
+        async def counted(query: dict[str, Any], *, leader: bool = False) -> Any:
             nonlocal reads
             reads += 1
-            return await original(query)
+            return await original(query, leader=leader)
 
         run._core.log.page = counted  # type: ignore[method-assign]
         try:

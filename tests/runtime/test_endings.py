@@ -226,7 +226,7 @@ async def test_a_consumer_that_is_configured_otherwise_is_named_as_the_reason(
 ) -> None:
     other = Task("job", Job, Report, ack_wait_s=7)
     async with Ear() as ear, roost.connect(nats_url, namespace=namespace) as bus:
-        await bus.log.ensure_consumer(other.name, other.ack_wait_s)
+        await bus.log.ensure_consumer(other)
         env = {**ear.env, "NATS_URL": nats_url, "ROOST_NAMESPACE": namespace}
         async with await Program.agent("fleet:worker", env=env) as program:
             assert await program.ends() == 1

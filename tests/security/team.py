@@ -24,7 +24,9 @@ class News(BaseModel):
     text: str
 
 
-pack = roost.Task("pack", Order, Total, retry=roost.Retry(attempts=2, base_s=0.01), ack_wait_s=1)
+pack = roost.Task(
+    "pack", Order, Total, retry=roost.Retry(attempts=2, base_s=0.01), ack_wait_s=1, deadline_s=600
+)
 serve_in_turn = roost.Task(
     "serve_in_turn", Order, Total, order_key=lambda order: order.customer, ack_wait_s=1
 )

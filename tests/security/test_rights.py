@@ -122,6 +122,8 @@ def test_the_formats_say_the_same() -> None:
         ([f"{TARGET}:digester", "--user", "a b"], "character ' '"),
         ([f"{TARGET}:a_bus"], "no Agent and no contract"),
         ([f"{TARGET}:digester", f"{TARGET}:digester"], "their names must differ"),
+        (["--role", "admin", "--system", "--format", "nsc"], "--system is for --format nats"),
+        (["--role", "admin", "--system", "--user", "system"], "another name by --user"),
     ],
 )
 def test_what_cannot_be_is_refused(arguments: list[str], complaint: str) -> None:

@@ -51,7 +51,11 @@ WRITES = {
     "a note on another contract": ("shop.run.r.note.secret.t.1", b"{}"),
     "the effect of another contract": ("shop.run.r.once.secret.t.e", b"1"),
     "a task": ("shop.run.r.task.secret.t", b'{"n": 1}'),
-    "a task of its own": ("shop.run.r.task.pack.t", b'{"n": 1}'),
+    "a schedule": ("shop.sched.cron.mine", b'{"n": 1}'),
+    "a schedule of a task that begins later": ("shop.sched.at.pack.1.r.t", b""),
+    "what only a schedule sends": ("shop.fired.pack.cron.mine", b'{"n": 1}'),
+    "a wake of another contract": ("shop.run.secret::.task.secret.wake.1.r.t", b""),
+    "all schedules removed": ("$JS.API.STREAM.PURGE.ROOST-SCHED_shop", b""),
     "a step": ("shop.run.r.step.s", b"{}"),
     "a takeover": ("shop.run.r.epoch", b"{}"),
     "a state": ("shop.run.r.state", b"{}"),
@@ -253,7 +257,7 @@ async def test_a_record_sent_to_a_topic_or_as_a_heartbeat_is_not_believed(server
 
 
 async def test_what_cannot_be_fenced(server: ConfiguredServer) -> None:
-    """It reads every record of the namespace, and writes outcomes of its own contract in every run."""
+    """It reads every record of the namespace, and writes tasks and outcomes of its own contract in every run."""
     async with as_user(server, "caller") as caller, plainly(server, "packer") as (rogue, refused):
         other = await caller.submit(team.secret, team.Order(n=41))
         own = await caller.submit(team.pack, team.Order(n=1))
@@ -263,6 +267,8 @@ async def test_what_cannot_be_fenced(server: ConfiguredServer) -> None:
         assert json.loads(answer.data)["n"] == 41
         await rogue.request(caller.log.subjects.end(Ref.parse(own.id, "pack")), FORGED)
         assert (await own.result(timeout_s=SOON_S)).n == 666
+        stored = await rogue.request("shop.run.r.task.pack.mine", b'{"n": 1}')
+        assert "error" not in json.loads(stored.data)
         assert refused == []
 
 

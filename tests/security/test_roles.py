@@ -14,6 +14,7 @@ from security_kit import SOON_S, ConfiguredServer, as_user, provisioned, server_
 import roost
 from roost.permissions import Job
 from roost.runs.listing import list_runs
+from roost.tasks.backlog import paused
 from roost.tasks.reading import read_histories
 
 AGENTS = (team.packer, team.keeper, team.planner, team.clerk)
@@ -95,6 +96,22 @@ async def test_an_observer_sees_everything_and_an_admin_cancels(server: Configur
         assert dead.id in [one.ref.id for one in await observer.dead_letters()]
         again = await admin.replay(team.pack, dead.id, team.Order(n=14))
         assert (await again.result(timeout_s=SOON_S)).n == 14
+
+
+async def test_nobody_but_an_admin_pauses(server: ConfiguredServer) -> None:
+    async with as_user(server, "admin") as admin, as_user(server, "observer") as observer:
+        await admin.pause(team.pack, for_s=60)
+        assert [name for name, _ in await paused(observer.log)] == [team.pack.name]
+        assert await admin.resume(team.pack)
+        for name in ("observer", "packer"):
+            async with roost.connect(
+                server.url,
+                namespace="shop",
+                credentials=roost.Credentials(user=name, password="pw"),
+                inbox_prefix=f"_INBOX_{name}",
+            ) as other:
+                with pytest.raises(roost.PermissionDenied):
+                    await other.pause(team.pack)
 
 
 async def test_nobody_but_an_admin_cancels(server: ConfiguredServer) -> None:

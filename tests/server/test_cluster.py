@@ -15,6 +15,7 @@ from pathlib import Path
 import nats
 import nats.errors
 import pytest
+from nats.js.api import AckPolicy
 from pydantic import BaseModel
 from test_user_dies import SAY, WAIT, ends, handle, parent_of, user
 
@@ -65,11 +66,19 @@ async def stream(url: str, namespace: str) -> tuple[int, int, set[str]]:
     return info["config"]["num_replicas"], info["state"]["messages"], current
 
 
-async def test_a_log_in_a_cluster_has_three_copies_at_once() -> None:
+async def test_a_log_in_a_cluster_has_three_copies_at_once_and_a_leader_of_its_own() -> None:
     async with roost.local_cluster() as cluster:
         assert len(set(cluster.url.split(","))) == 3
         await submit(cluster.url, "new", "a")
         assert (await stream(cluster.url, "new"))[0] == 3
+        client = await nats.connect(cluster.url.split(","))
+        js = client.jetstream()
+        for number in range(8):
+            await js.add_consumer("ROOST_new", durable_name=f"c{number}", ack_policy=AckPolicy.EXPLICIT)
+        info = await client.request("$JS.API.STREAM.INFO.ROOST_new", timeout=5)
+        await client.close()
+        leader = await asyncio.to_thread(cluster.leader_of, "ROOST_new")
+        assert f"n{leader}" == json.loads(info.data)["cluster"]["leader"]
 
 
 async def test_a_killed_leader_loses_nothing_and_comes_back_with_everything(

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import urllib.request
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,6 +30,7 @@ from roost.server import LocalServer, find_server
 from roost.server._ports import choose_ports
 from roost.server.production import ProductionOptions, production_config
 from roost.server.profiles import PROFILES, options_for
+from roost.tasks.reading import attach
 
 ROOST = Path(sys.executable).with_name("roost")
 MAKE_CERTIFICATES = Path(__file__).parents[2] / "deploy" / "make-certificates.sh"
@@ -87,6 +88,8 @@ def test_on_the_command_line_a_profile_says_what_it_promises_and_costs(tmp_path:
         (["config", "--max-store", "much"], "a size is needed"),
         (["config", "--name", "a b"], "letters, digits"),
         (["config", "--route", 'x"]:6222'], "HOST:PORT is needed"),
+        (["config", "--permissions", "/etc/nats/users.conf"], "begins in the folder of the configuration"),
+        (["config", "--permissions", 'a"b'], "without quotes"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_started(arguments: list[str], complaint: str) -> None:
@@ -299,6 +302,41 @@ def test_a_path_with_quotes_is_still_a_path(certificates: Path, tmp_path: Path) 
         text=True,
     )
     assert "is valid" in accepted.stderr
+
+
+async def test_a_log_stays_when_users_with_permissions_are_included_later(
+    certificates: Path, tmp_path: Path
+) -> None:
+    port, http = choose_ports(2, host="127.0.0.1")
+    places = {"certificates": certificates, "store": tmp_path / "store"}
+    addresses = ("--listen", f"127.0.0.1:{port}", "--monitor", f"127.0.0.1:{http}")
+    file = tmp_path / "nats-server.conf"
+    tls = roost.TLS(ca_file=certificates / "ca.crt", handshake_first=True)
+    work = roost.Task("work", str, str)
+
+    def bus(user: str) -> AbstractAsyncContextManager[roost.Bus]:
+        login = roost.Credentials(user=user, password="pfirst")
+        return roost.connect(
+            f"tls://localhost:{port}", credentials=login, tls=tls, inbox_prefix=f"_INBOX_{user}"
+        )
+
+    file.write_text(printed(*addresses, **places))
+    with started(file):
+        async with bus("roost") as everything:
+            id = (await everything.submit(work, "x", key="kept")).id
+    users = CliRunner().invoke(app, ["permissions", "--role", "admin", "--system"])
+    assert users.exit_code == 0, users.output
+    (tmp_path / "users.conf").write_text(f"ROOST_PASSWORD_ADMIN: pfirst\n{users.stdout}")
+    file.write_text(printed("--permissions", "users.conf", *addresses, **places))
+    with started(file):
+        async with bus("admin") as admin:
+            await attach(admin.log)
+            assert [one.subject for one in await admin.log.read_all(f"roost.run.{id}.>")] == [
+                f"roost.run.{id}.task.work.{id}"
+            ]
+        system = await client_of(port, certificates, "system", "psecond")
+        await system.request("$SYS.REQ.SERVER.PING.HEALTHZ", timeout=5)
+        await system.close()
 
 
 def test_the_account_has_room_for_all_copies() -> None:

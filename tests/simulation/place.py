@@ -8,7 +8,7 @@ from collections.abc import Awaitable
 
 import pytest
 
-from roost.errors import JetStreamError
+from roost.errors import JetStreamError, StreamMissing
 from roost.tasks.batch import Write, commit, create_once
 from roost.tasks.provision import stream_config
 from roost.tasks.records import Subjects
@@ -31,8 +31,25 @@ class Place:
         self.run = f"{namespace}.run.r"
         self.live = f"{namespace}.live.run.r"
 
-    async def made(self) -> None:
-        await self.js.call(f"STREAM.CREATE.{self.stream}", stream_config(Subjects(self.ns)))
+    async def made(self, copies: int = 1) -> None:
+        """Returns when the server that this is connected to has heard of the stream."""
+        config = stream_config(Subjects(self.ns)) | {"num_replicas": copies}
+        await self.js.call(f"STREAM.CREATE.{self.stream}", config)
+        while copies > 1:
+            try:
+                await self.put("task.x.probe", head=block(("Nats-Expected-Last-Subject-Sequence", "9")))
+            except StreamMissing:
+                await asyncio.sleep(0.01)
+            except JetStreamError:
+                return
+
+    async def level(self) -> None:
+        """Returns when what is read directly has all that the leader has."""
+        newest = await self.js.from_leader(self.stream, {"last_by_subj": f"{self.run}.>"})
+        assert newest is not None
+        query = {"seq": newest.seq, "next_by_subj": f"{self.run}.>", "batch": 1}
+        while not await self.js.read(self.stream, query):  # noqa: ASYNC110 (a replica tells nobody)
+            await asyncio.sleep(0.001)
 
     async def put(self, kind: str, data: bytes = b"", head: bytes = b"") -> int:
         return await self.js.publish(f"{self.run}.{kind}", data, head)

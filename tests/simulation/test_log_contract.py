@@ -80,6 +80,7 @@ async def a_batch_is_stored_in_a_row_and_answers_with_its_last_sequence(at: Plac
     await at.put("note.x.1.1")
     once = create_once("")
     assert await at.batch(*(at.write(f"task.x.{n}", *once) for n in range(4))) == 5
+    await at.level()
     found = await at.js.read(at.stream, {"seq": 1, "next_by_subj": f"{at.run}.task.x.*", "batch": 10})
     assert [message.headers["Nats-Sequence"] for message in found] == ["2", "3", "4", "5"]
 
@@ -153,6 +154,7 @@ async def a_batch_of_more_than_a_thousand_is_refused(at: Place) -> None:
 async def the_newest_record_is_read_directly_and_from_the_leader(at: Place) -> None:
     await at.put("note.x.1.1", b"old")
     await at.put("note.x.1.1", b"new")
+    await at.level()
     found = await at.js.last(at.stream, f"{at.run}.note.x.1.1")
     assert found is not None
     assert (found.data, found.headers["Nats-Sequence"]) == (b"new", "2")
@@ -168,6 +170,7 @@ async def the_newest_of_several_subjects_come_in_log_order(at: Place) -> None:
         await at.put(f"note.x.1.{number}", b"%d" % number)
     await at.put("end.x.1", b"end")
     wanted = [f"{at.run}.end.x.1", f"{at.run}.end.x.2", f"{at.run}.note.x.1.*"]
+    await at.level()
     found = await at.js.read(at.stream, {"multi_last": wanted})
     assert [message.data for message in found] == [b"1", b"2", b"3", b"end"]
     assert await at.js.read(at.stream, {"multi_last": [f"{at.run}.end.x.2"]}) == []
@@ -177,8 +180,10 @@ async def the_newest_of_several_subjects_come_in_log_order(at: Place) -> None:
 async def more_than_1024_newest_are_refused(at: Place) -> None:
     await at.batch(*(at.write(f"task.x.{n}") for n in range(1000)))
     await at.batch(*(at.write(f"task.x.{n}") for n in range(1000, 1024)))
+    await at.level()
     assert len(await at.js.read(at.stream, {"multi_last": [f"{at.run}.task.x.*"]})) == 1024
     await at.put("task.x.1024")
+    await at.level()
     with pytest.raises(JetStreamError) as error:
         await at.js.read(at.stream, {"multi_last": [f"{at.run}.task.x.*"]})
     assert error.value.code == 413
@@ -194,6 +199,7 @@ async def records_of_a_kind_are_read_from_a_sequence_on(at: Place) -> None:
         query = {"seq": seq, "next_by_subj": f"{at.run}.end.>", "batch": batch}
         return [int(message.headers["Nats-Sequence"]) for message in await at.js.read(at.stream, query)]
 
+    await at.level()
     assert await page(1, 3) == [1, 3, 5]
     assert await page(6, 10) == [7, 9]
     assert await page(10, 10) == []
@@ -203,6 +209,7 @@ async def records_of_a_kind_are_read_from_a_sequence_on(at: Place) -> None:
 @rule
 async def a_publishers_headers_are_kept_before_the_servers(at: Place) -> None:
     await at.put("task.x.1", b"in", block(("traceparent", "t"), ("Nats-Sequence", "666")))
+    await at.level()
     found = await at.js.last(at.stream, f"{at.run}.task.x.1")
     assert found is not None
     assert found.head.index(b"traceparent:t\r\n") < found.head.rindex(b"\r\nNats-Sequence:")
@@ -389,9 +396,10 @@ async def a_consumer_knows_what_waits_and_what_is_out(at: Place) -> None:
 
 @pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
 async def test_a_real_server_holds_that(rule: Rule, nats_url: str, namespace: str) -> None:
-    async with open_link(Settings(servers=(nats_url,)), lambda *_: None) as link:
+    servers = tuple(nats_url.split(","))
+    async with open_link(Settings(servers=servers), lambda *_: None) as link:
         place = Place(link, namespace)
-        await place.made()
+        await place.made(copies=len(servers))
         await rule(place)
 
 

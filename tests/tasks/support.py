@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import nats
 from nats.aio.client import Client as NatsClient
+from nats.errors import NoRespondersError
 from pydantic import BaseModel
 
 import roost
@@ -96,7 +97,13 @@ async def put(
     client: NatsClient, subject: str, data: bytes, headers: dict[str, str] | None = None
 ) -> dict[str, Any]:
     """Publish and return the acknowledgement, which may be a refusal."""
-    answer = await client.request(subject, data, timeout=5, headers=headers)
+    async with asyncio.timeout(SOON_S):
+        while True:
+            try:
+                answer = await client.request(subject, data, timeout=5, headers=headers)
+                break
+            except NoRespondersError:  # in a cluster, not every server has heard of a new log at once
+                await asyncio.sleep(0.02)
     decoded: dict[str, Any] = json.loads(answer.data)
     return decoded
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
+from collections.abc import AsyncIterator
 
 import pytest
 
@@ -54,6 +55,51 @@ async def test_2500_values_are_stored_in_order_in_batches_and_each_has_its_outco
     for found in order.values():
         at = ids.index(found[0])
         assert found == ids[at : at + len(found)]
+
+
+async def test_a_source_is_read_no_further_than_a_thousand_values_ahead_of_what_is_stored(
+    nats_url: str, namespace: str
+) -> None:
+    read = 0
+
+    async def source() -> AsyncIterator[Number]:
+        nonlocal read
+        for n in range(3500):
+            read += 1
+            yield Number(n=n)
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        most = got = 0
+        async for handle in bus.submit_each(add, source(), key=lambda value: f"k{value.n}"):
+            assert handle.key == f"k{got}"
+            got += 1
+            most = max(most, read - got)
+        assert (got, read) == (3500, 3500)
+        assert most < 1000
+        assert len(await records(bus, "task")) == 3500
+
+        read, left = 0, bus.submit_each(add, source(), key=lambda value: f"m{value.n}")
+        assert (await anext(left)).created
+        await left.aclose()  # type: ignore[attr-defined]
+        assert read == 1000, "whoever stops asking stops the reading"
+
+
+async def test_a_generator_may_be_submitted_and_its_values_name_themselves(
+    nats_url: str, namespace: str
+) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        handles = await bus.submit_many(
+            add, (Number(n=n) for n in range(1200)), key=lambda value: f"k{value.n}"
+        )
+        again = await bus.submit_many(add, numbers(1200), keys=keys(1200))
+        assert [one.id for one in again] == [one.id for one in handles]
+        assert not any(one.created for one in again)
+        for wrong in (
+            bus.submit_many(add, iter(numbers(1)), keys=["a"]),
+            bus.submit_many(add, numbers(1), keys=["a"], key=lambda value: "a"),
+        ):
+            with pytest.raises(roost.ConfigError, match="function key"):
+                await wrong
 
 
 async def test_nothing_to_submit_is_no_error(nats_url: str, namespace: str) -> None:
@@ -146,9 +192,11 @@ async def test_a_server_killed_in_mid_batch_and_the_same_keys_again_double_nothi
 
         await asyncio.to_thread(own_server.restart)
         stored = {record.subject.rsplit(".", 1)[1] for record in await _after_reconnect(bus)}
-        assert not {f"add:{key}" for key in keys(5000)} - stored - set(error.value.ids), (
+        read = max(int(id.removeprefix("add:k")) for id in error.value.ids) + 1
+        assert not {f"add:{key}" for key in keys(read)} - stored - set(error.value.ids), (
             "reported as stored, but lost"
         )
+        assert not {f"add:{key}" for key in keys(error.value.stored)} - stored
         handles = await bus.submit_many(add, numbers(5000), keys=keys(5000))
         assert {handle.id for handle in handles if not handle.created} == stored
         subjects = [record.subject for record in await records(bus, "task")]
@@ -202,5 +250,7 @@ async def test_a_missing_stream_is_named_and_leaks_no_exception_group(nats_url: 
     async with roost.connect(nats_url, namespace=namespace) as bus, stranger(nats_url) as nc:
         await bus.log.ensure()
         await api(nc, f"STREAM.DELETE.{bus.log.stream}")
-        with pytest.raises(roost.StreamMissing):
+        with pytest.raises(roost.StreamMissing, match=bus.log.stream):
             await bus.submit_many(add, numbers(10))
+        with pytest.raises(roost.StreamMissing, match=bus.log.stream):
+            await bus.submit(add, numbers(1)[0])

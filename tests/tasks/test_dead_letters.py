@@ -4,14 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import json
+import signal
 
 import pytest
 
 import roost
 from roost.contracts import Retry
-from roost.tasks import Ref
+from roost.tasks import Ref, outcomes
 from roost.tasks.records import encode_dead
-from tasks.support import SOON_S, Events, Number, agent_of, put, records, stranger, until
+from tasks.support import (
+    SOON_S,
+    Events,
+    Number,
+    agent_of,
+    api,
+    children,
+    provision,
+    put,
+    records,
+    stranger,
+    until,
+)
+from tasks.test_full_store import enlarge, fill
+from tasks.worker_process import doomed
 
 picky = roost.Task("picky", Number, Number, retry=Retry(attempts=2, base_s=0.01))
 other = roost.Task("other", Number, Number)
@@ -178,3 +193,41 @@ async def test_an_unreadable_letter_is_passed_over_counted_and_hides_no_other(
         await put(nc, bus.log.subjects.dead(Ref("half", "picky", "half")), b"{}")
         assert [one.id for one in await bus.dead_letters()] == ["picky:1"]
         assert len(events.of("record_unreadable")) == 1
+
+
+async def test_a_letter_is_stored_and_listed_before_its_delivery_is_acknowledged_also_on_a_full_store(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its writer is killed between `end` and index, and the store takes nothing for a while."""
+    monkeypatch.setattr(outcomes, "FULL_DELAY_S", 0.2)
+    limit = 300_000
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+
+        async def acknowledged() -> int:
+            info = await api(nc, f"CONSUMER.INFO.ROOST_{namespace}.task_{doomed.name}")
+            floor: int = info["ack_floor"]["stream_seq"]
+            assert info["num_ack_pending"] == (0 if floor else 1)
+            return floor
+
+        async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
+            events = Events(bus)
+            worker = await start("dies-at-index", nats_url, namespace)
+            await worker.says("ready")
+            handle = await bus.submit(doomed, Number(n=1))
+            assert await worker.ended() == -signal.SIGKILL
+            assert len(await records(bus, "end")) == 1
+            assert await records(bus, "dead") == []
+            assert await acknowledged() == 0
+            await fill(nats_url, namespace)
+            async with bus.serving(agent_of(doomed, refuse)):
+                handed_back = await events.until("task_handed_back", 3)
+                assert all("could not be listed" in event.reason for event in handed_back)
+                assert await acknowledged() == 0
+                await enlarge(nats_url, namespace, 2 * limit)
+                async with asyncio.timeout(SOON_S):
+                    while not await acknowledged():
+                        pass
+            (letter,) = await bus.dead_letters()
+            assert letter.ref == handle.ref
+            assert len(await records(bus, "end")) == len(await records(bus, "dead")) == 1

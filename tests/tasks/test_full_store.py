@@ -87,6 +87,30 @@ async def test_a_fan_out_stops_at_80_percent_too(nats_url: str, namespace: str) 
                     await bus.handle(text, record.subject.rsplit(".", 1)[1]).result(timeout_s=SOON_S)
 
 
+async def test_a_fan_out_that_fills_the_store_tells_which_were_stored_and_can_be_repeated(
+    nats_url: str, namespace: str
+) -> None:
+    limit = 4_000_000
+    values = [f"{n:05}" + "x" * 1_000 for n in range(4000)]
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        got: list[roost.Handle[Number]] = []
+
+        async def submit_all() -> None:
+            async for handle in bus.submit_each(text, iter(values), key=lambda value: value[:5]):
+                got.append(handle)
+
+        with pytest.raises(roost.StoreFull) as full:
+            await submit_all()
+        assert full.value.retryable
+        assert 0 < full.value.stored == len(got) == len(await records(bus, "task"))
+        assert f"The first {len(got)} values were stored" in str(full.value)
+        await enlarge(nats_url, namespace, 10 * limit)
+        again = await bus.submit_many(text, values, key=lambda value: value[:5])
+        assert [one.created for one in again] == [False] * len(got) + [True] * (4000 - len(got))
+
+
 async def test_room_that_is_made_is_noticed(nats_url: str, namespace: str) -> None:
     async with stranger(nats_url) as nc:
         await provision(nc, namespace, max_bytes=200_000)

@@ -12,6 +12,8 @@ import sys
 
 import roost
 from roost.tasks.intake import Intake
+from roost.tasks.outcomes import OutcomeWriter
+from roost.tasks.records import Ref
 from roost.transport import Message
 from tasks.support import Number, agent_of
 
@@ -19,6 +21,8 @@ patient = roost.Task("patient", Number, Number, retry=roost.Retry(attempts=1), a
 fatal = roost.Task("fatal", Number, Number, retry=roost.Retry(attempts=2, base_s=0.01), ack_wait_s=0.5)
 single = roost.Task("single", Number, Number, retry=roost.Retry(attempts=1), ack_wait_s=0.5)
 paused = roost.Task("paused", Number, str, retry=roost.Retry(attempts=3, base_s=0.01), ack_wait_s=0.5)
+
+doomed = roost.Task("doomed", Number, Number, ack_wait_s=0.5)
 
 
 def tell(*words: object) -> None:
@@ -42,6 +46,15 @@ async def slow(value: Number, ctx: roost.Context) -> str:
     return f"by {os.getpid()}"
 
 
+async def reject(value: Number) -> Number:
+    raise roost.Reject("never")
+
+
+async def killed_at_index(self: OutcomeWriter, ref: Ref, reason: str) -> None:
+    """In the place of `OutcomeWriter._index`: the process dies when the `end` of a dead letter is stored."""
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
 def killed_at_delivery(self: Intake, message: Message) -> None:
     """In the place of `Intake._take`: the process dies between a delivery and the handler."""
     tell("delivered")
@@ -55,9 +68,12 @@ async def serve(mode: str, url: str, namespace: str) -> None:
         "fatal": agent_of(fatal, die),
         "single": agent_of(single, die),
         "slow": agent_of(paused, slow),
+        "dies-at-index": agent_of(doomed, reject),
     }[mode]
     if mode == "dies-at-delivery":
         Intake._take = killed_at_delivery  # type: ignore[method-assign]
+    if mode == "dies-at-index":
+        OutcomeWriter._index = killed_at_index  # type: ignore[method-assign]
     async with roost.connect(url, namespace=namespace) as bus:
         bus.watch(lambda event: tell("event", event.kind))
         async with bus.serving(agent):

@@ -69,8 +69,8 @@ class Operator:
             f"  {system.public}: {account(system, 'sys')}\n}}\n"
         )
 
-    def creds(self, *, lasts_s: float | None = None) -> str:
-        """The text of a creds file for a new user, which expires after so many seconds."""
+    def creds(self, *, lasts_s: float | None = None, age_s: float = 0.0) -> str:
+        """The text of a creds file for a new user, issued so long ago, which expires after so many seconds."""
         user = Identity()
         claims: dict[str, Any] = {
             "sub": user.public,
@@ -85,6 +85,7 @@ class Operator:
                 "sub": {},
             },
         }
+        claims["iat"] = int(time.time() - age_s)
         if lasts_s is not None:
             claims["exp"] = int(time.time() + lasts_s)
         jwt = self._account.sign(claims)

@@ -21,7 +21,7 @@ from roost.transport.jetstream import (
 
 @asynccontextmanager
 async def opened(url: str) -> AsyncIterator[Link]:
-    async with open_link(Settings(servers=(url,)), lambda *_: None) as link:
+    async with open_link(Settings(servers=tuple(url.split(","))), lambda *_: None) as link:
         yield link
 
 
@@ -30,9 +30,11 @@ async def test_records_are_written_guarded_and_read(nats_url: str, namespace: st
     once = block(("Nats-Expected-Last-Subject-Sequence", "0"))
     async with opened(nats_url) as link:
         log = link.jetstream
+        log.found_new()
         await log.call(
             f"STREAM.CREATE.{stream}", {"name": stream, "subjects": [f"{stream}.>"], "allow_direct": True}
         )
+        assert await log.last(stream, f"{stream}.a") is None  # in a cluster: once this is heard, writes are
         assert await log.publish(f"{stream}.a", b"1", once) == 1
         with pytest.raises(JetStreamError) as refused:
             await log.publish(f"{stream}.a", b"2", once)

@@ -11,6 +11,7 @@ import pytest
 
 from roost import errors
 from roost.errors import (
+    BreakerOpen,
     ConfigError,
     ConfigMismatch,
     Conflict,
@@ -51,6 +52,7 @@ class Letter:
 
 
 EXAMPLES: list[RoostError | HandlerSignal] = [
+    BreakerOpen("lookup", since_s=1_700_000_000, reason="6 of 10 calls failed", retry_after_s=4.5),
     ConfigError("attempts = 0: must be an int >= 1"),
     ConfigMismatch("stream ROOST", [Difference(field="max_age", found=60, wanted=0)]),
     ServerUnavailable("no nats-server found"),
@@ -195,6 +197,7 @@ def test_only_what_may_be_repeated_without_harm_is_retryable() -> None:
         type(error).__name__ for error in EXAMPLES if isinstance(error, RoostError) and error.retryable
     }
     assert retryable == {
+        "BreakerOpen",
         "ConnectError",
         "NotConnected",
         "NoResponders",

@@ -129,7 +129,7 @@ async def test_tasks_from_python_are_done_in_node(program: Path, nats_url: str, 
         roost.connect(nats_url, namespace=namespace) as bus,
         node(program, nats_url, namespace) as other,
     ):
-        await bus.log.ensure_consumer("shout", shout.ack_wait_s)
+        await bus.log.ensure_consumer(shout)
         handle = await bus.submit(shout, Text(text="from python"), key="3")
         done = await other.do("work", name="shout", result={"by": "node"})
         assert done["id"] == handle.id

@@ -14,13 +14,16 @@ from roost.cli import (
     demo,
     permissions,
     provision,
+    replaying,
     runs,
+    schedules,
     server,
     signalling,
     status,
     tasks,
     timeline,
     up,
+    upkeep,
 )
 from roost.cli.options import Context, use_context
 
@@ -58,12 +61,16 @@ def roost_command(
 app.command("demo")(demo.demo)
 app.command("up")(up.up_command)
 app.add_typer(server.app, name="server")
+app.command("upkeep")(upkeep.upkeep_command)
+app.command("prune")(upkeep.prune_command)
 app.command("status")(status.status)
 app.command("provision")(provision.provision_command)
 app.command("permissions")(permissions.permissions_command)
 app.command("agents")(agents.agents)
+dead.app.command("replay")(replaying.replay_command)
 app.add_typer(dead.app, name="dead")
 app.add_typer(tasks.app, name="tasks")
+app.add_typer(schedules.app, name="schedules")
 runs.app.command("signal")(signalling.signal_command)
 app.add_typer(runs.app, name="runs")
 app.command("timeline")(timeline.timeline)

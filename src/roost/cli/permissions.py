@@ -28,11 +28,14 @@ from roost.permissions import (
     nats_config,
     nsc_commands,
     observing,
+    scheduling,
     serving,
 )
 from roost.permissions.accounts import Accounts
 from roost.runtime.load import load
+from roost.server.production import SYSTEM_PASSWORD
 from roost.settings import resolve
+from roost.upkeep import keeping
 
 
 class Role(StrEnum):
@@ -42,6 +45,7 @@ class Role(StrEnum):
     caller = "caller"
     observer = "observer"
     admin = "admin"
+    upkeep = "upkeep"
 
 
 class Format(StrEnum):
@@ -66,18 +70,29 @@ def permissions_command(
         str | None, typer.Option(metavar="NAME", help="Name of the user, if there is one only.")
     ] = None,
     form: Annotated[Format, typer.Option("--format", help="What is printed.")] = Format.nats,
+    system: Annotated[
+        bool,
+        typer.Option(
+            "--system", help="With a user `system` of the server itself, as in `roost server config`."
+        ),
+    ] = False,
+    schedules: Annotated[
+        bool, typer.Option("--schedules", help="The caller may write schedules, and so have any task run.")
+    ] = False,
     namespace: Namespace = None,
 ) -> None:
     """Print users who may do exactly what their work needs.
 
     A worker, coordinator or reporter is an agent that handles tasks, endpoints and topics, workflows, or reports
     outcomes; it is called as the agent. A caller uses what the targets handle. An observer reads the log and sees
-    who is there. An admin makes the log (`roost provision`), cancels, signals and replays. Nothing is asked of a
-    server. What handlers call themselves is known from `Agent(..., calls=[...])`.
+    who is there. An admin makes the log (`roost provision`), cancels, signals and replays. `roost upkeep` runs as
+    the user of role upkeep, who may remove records, as agents may not. Nothing is asked of a server. What handlers
+    call themselves is known from `Agent(..., calls=[...])`.
 
     \b
     Examples:
-      roost permissions shop.agents:packer shop.agents:clerk > users.conf
+      roost permissions shop.agents:packer shop.agents:clerk --system > users.conf
+      roost server config --permissions users.conf > nats-server.conf
       roost permissions shop.agents:packer --role caller --user web
       roost permissions shop.agents:packer --role worker --role caller --role admin --format nsc
     """
@@ -85,19 +100,30 @@ def permissions_command(
     found = [(target, load(target)) for target in targets or []]
     with usage():
         settings = resolve("nats://127.0.0.1", namespace=namespace)
-        users = wanted(found, [one.value for one in role or []], settings.namespace, user)
+        roles = [one.value for one in role or []]
+        users = wanted(found, roles, settings.namespace, user, schedules=schedules)
         accounts = accounts_of(settings.namespace, users)
+        if system and form is not Format.nats:
+            raise ConfigError("--system is for --format nats: an operator of nsc has a system account")
+        if system and any(one.name == "system" for one in users):
+            raise ConfigError("--system makes a user system: give the other one another name by --user")
     if form is Format.json:
         print_json(_as_json(accounts))
     else:
-        sys.stdout.write(nats_config(accounts) if form is Format.nats else nsc_commands(accounts))
+        printed = nats_config(accounts, system=SYSTEM_PASSWORD if system else "")
+        sys.stdout.write(printed if form is Format.nats else nsc_commands(accounts))
     for one in accounts.users:
         for text in one.warnings:
             sys.stderr.write(f"roost: {text}\n")
 
 
 def wanted(
-    found: Sequence[tuple[str, Any]], roles: Sequence[str], namespace: str, name: str | None
+    found: Sequence[tuple[str, Any]],
+    roles: Sequence[str],
+    namespace: str,
+    name: str | None,
+    *,
+    schedules: bool = False,
 ) -> list[User]:
     """The users that targets and roles ask for. Raises ConfigError, UnsafeToken."""
     for target, one in found:
@@ -111,10 +137,15 @@ def wanted(
             raise ConfigError("name an agent (module:agent), or give --role caller, observer or admin")
         for agent in agents:
             users.append(_serving(agent, as_agents, namespace, name))
+    if schedules and "caller" not in roles:
+        raise ConfigError("--schedules is for --role caller; an admin writes schedules anyway")
     if "caller" in roles:
         if not found:
             raise ConfigError("--role caller: name the agents or contracts that it uses")
-        rights = calling(_called(one for _, one in found), namespace, inbox_of(name or "caller"))
+        inbox = inbox_of(name or "caller")
+        rights = calling(_called(one for _, one in found), namespace, inbox)
+        if schedules:
+            rights |= scheduling(namespace, inbox)
         users.append(User(name=name or "caller", does="caller", rights=rights))
     if "observer" in roles:
         rights = observing(namespace, inbox_of(name or "observer"))
@@ -122,6 +153,9 @@ def wanted(
     if "admin" in roles:
         rights = administering(namespace, inbox_of(name or "admin"))
         users.append(User(name=name or "admin", does="admin", rights=rights, of_the_log=True))
+    if "upkeep" in roles:
+        rights = keeping(namespace, inbox_of(name or "upkeep"))
+        users.append(User(name=name or "upkeep", does="upkeep", rights=rights, of_the_log=True))
     if name is not None and len(users) > 1:
         raise ConfigError(f"--user is the name of one user, and these are {len(users)}: run it once for each")
     return users

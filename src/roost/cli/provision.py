@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -16,6 +17,7 @@ from roost.agent import Agent
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, usage, wait_for
 from roost.cli.terminal import console, print_json
+from roost.cli.units import parse_duration
 from roost.connecting import connect
 from roost.contracts import Task, Workflow
 from roost.errors import ConfigError
@@ -54,6 +56,19 @@ def provision_command(
     replicas: Annotated[
         int | None, typer.Option(metavar="N", help="Servers of a cluster that hold the log: 1, 3 or 5.")
     ] = None,
+    retention: Annotated[
+        str | None,
+        typer.Option(
+            metavar="TIME", help="Remove runs so long after their end, such as 7d; `keep`: never, as at first."
+        ),
+    ] = None,
+    dead_retention: Annotated[
+        str | None,
+        typer.Option(metavar="TIME", help="The same for runs with dead letters that were not replayed."),
+    ] = None,
+    schedules: Annotated[
+        bool, typer.Option("--schedules", help="The stream of schedules too, for users who may not make it.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="List what would be done, and do nothing.")
     ] = False,
@@ -68,14 +83,21 @@ def provision_command(
 
     \b
     Examples:
-      roost provision --max-bytes 10GB
+      roost provision --max-bytes 10GB --retention 7d --dead-retention 30d
       roost provision shop.agents:packer --dry-run
     """
     with usage():
-        size = Size(max_bytes=parse_size(max_bytes) if max_bytes is not None else None, replicas=replicas)
+        size = Size(
+            max_bytes=parse_size(max_bytes) if max_bytes is not None else None,
+            replicas=replicas,
+            retention_s=parse_retention(retention, option="--retention"),
+            dead_retention_s=parse_retention(dead_retention, option="--dead-retention"),
+        )
     sys.path.insert(0, os.getcwd())  # as for `roost up`
     contracts, reports = _wanted(agents or [])
-    changes = wait_for(_provision(contracts, reports, size, url, namespace, dry_run=dry_run))
+    changes = wait_for(
+        _provision(contracts, reports, size, url, namespace, schedules=schedules, dry_run=dry_run)
+    )
     if json:
         print_json([_as_json(change, dry_run=dry_run) for change in changes])
     else:
@@ -90,10 +112,13 @@ async def _provision(
     url: str | None,
     namespace: str | None,
     *,
+    schedules: bool,
     dry_run: bool,
 ) -> list[Change]:
     async with connect(url, namespace=namespace, name="roost-cli") as bus:
-        return await provision(bus.log, contracts, reports=reports, size=size, dry_run=dry_run)
+        return await provision(
+            bus.log, contracts, reports=reports, size=size, schedules=schedules, dry_run=dry_run
+        )
 
 
 def _wanted(targets: Sequence[str]) -> tuple[list[Contracted], list[Reported]]:
@@ -122,6 +147,13 @@ def parse_size(text: str) -> int:
             f"--max-bytes {quoted(text)}: write a number of bytes, 500MB, 10GB or 10GiB; -1 for no limit"
         )
     return int(found[1]) * UNITS[found[2].capitalize()]
+
+
+def parse_retention(text: str | None, *, option: str) -> float | None:
+    """Seconds in a text such as ``7d``; infinite for ``keep``. Raises ConfigError."""
+    if text is None:
+        return None
+    return math.inf if text == "keep" else parse_duration(text, option=option)
 
 
 def _as_json(change: Change, *, dry_run: bool) -> dict[str, Any]:

@@ -107,18 +107,32 @@ def config(
     cluster_listen: Annotated[
         str, typer.Option(metavar="HOST:PORT", help="Where the other servers connect.")
     ] = "0.0.0.0:6222",
+    permissions: Annotated[
+        str,
+        typer.Option(
+            metavar="FILE",
+            help="Users are those of this file, which `roost permissions` writes: a name beside the configuration. "
+            "Without it: one user, `roost`, who may do everything.",
+        ),
+    ] = "",
 ) -> None:
     """Print a nats-server configuration for production.
 
     With TLS, users, limits, every write on the disk before it is acknowledged, and monitoring on loopback. It holds no
     secret: the server reads the passwords of its users `roost` and `system` from ROOST_NATS_PASSWORD and
-    ROOST_NATS_SYSTEM_PASSWORD in its environment, and does not start without them.
+    ROOST_NATS_SYSTEM_PASSWORD in its environment, and does not start without them. With --permissions each agent has
+    a user of its own, which may do what its work needs, and ROOST_PASSWORD_<USER> is the password.
 
     \b
     Example:
       roost server config --store /data > nats-server.conf
       export ROOST_NATS_PASSWORD=p$(openssl rand -hex 32) ROOST_NATS_SYSTEM_PASSWORD=p$(openssl rand -hex 32)
       nats-server -t -c nats-server.conf && nats-server -c nats-server.conf
+
+    \b
+    A user for each agent:
+      roost server config --permissions users.conf > nats-server.conf
+      roost permissions shop.agents:packer --role worker --role caller --role admin --system > users.conf
 
     \b
     Three servers, this is the first:
@@ -139,5 +153,6 @@ def config(
             verify_clients=verify_clients,
             routes=tuple(route or ()),
             cluster_listen=cluster_listen,
+            permissions=permissions,
         )
     sys.stdout.write(production_config(options))

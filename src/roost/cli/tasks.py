@@ -1,4 +1,4 @@
-"""`roost tasks`: what is open, and what happened to one task."""
+"""`roost tasks`: what is open, what happened to one task, and pausing."""
 
 from __future__ import annotations
 
@@ -12,19 +12,22 @@ import typer
 from roost.cli._tasks_json import history_json
 from roost.cli.naming import named_task
 from roost.cli.options import AsJson, Namespace, Url
-from roost.cli.running import command, listing, reading, say_unreadable, wait_for
-from roost.cli.terminal import lasted, print_fields, print_json, print_table, when
+from roost.cli.running import command, listing, reading, say_unreadable, usage, wait_for
+from roost.cli.terminal import lasted, print_fields, print_json, print_table, until, when
+from roost.cli.units import parse_duration
 from roost.errors import ConfigError
+from roost.subjects import token
 from roost.tasks import Attempt, Ref, TaskHistory
 from roost.tasks.backlog import PAGE, Backlog, backlog
+from roost.tasks.pausing import pause, resume
 from roost.tasks.reading import read_history
 
-app = typer.Typer(no_args_is_help=True, help="Tasks: what is open, and what happened to one.")
+app = typer.Typer(no_args_is_help=True, help="Tasks: what is open, what happened to one, and pausing.")
 
 
 @app.callback()
 def tasks_command() -> None:
-    """Tasks: what is open, and what happened to one."""
+    """Tasks: what is open, what happened to one, and pausing."""
 
 
 @app.command("ls")
@@ -32,8 +35,8 @@ def tasks_command() -> None:
 def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> None:
     """Show what is open: for each contract, how many tasks wait, are in work, have died.
 
-    In work is whatever a worker was given and has not ended, also in backoff; a workflow that waits too. CONSUMER is
-    what its workers share; without one no worker was ever started.
+    In work is whatever a worker was given and has not ended, also in backoff; a workflow that waits too; of how many,
+    if the contract has a limit. CONSUMER is what its workers share; without one no worker was ever started.
 
     \b
     Example:
@@ -48,7 +51,7 @@ def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> No
                 (
                     one.name,
                     f"{one.waiting:,}",
-                    f"{one.in_work:,}",
+                    f"{one.in_work:,}" + (f" of {one.max_running:,}" if one.max_running else ""),
                     f"{one.dead:,}",
                     _consumer(one),
                 )
@@ -66,12 +69,80 @@ def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> No
 def _consumer(one: Backlog) -> str:
     if not one.consumer:
         return "none: no worker was ever started"
+    if one.paused_until:
+        return f"paused {until(one.paused_until)}, {one.consumer}"
     return one.consumer + (", nobody pulls just now" if one.waiting and not one.pulls else "")
 
 
 async def _backlog(url: str | None, namespace: str | None) -> tuple[list[Backlog], bool]:
     async with reading(url, namespace) as bus:
         return await backlog(bus.log)
+
+
+Name = Annotated[str, typer.Argument(metavar="NAME", help="Of the task or workflow contract.")]
+
+
+@app.command("pause")
+@command
+def pause_command(
+    name: Name,
+    for_: Annotated[
+        str | None,
+        typer.Option("--for", metavar="TIME", help="Such as 30s, 15m or 1h30m. Without it: until resumed."),
+    ] = None,
+    url: Url = None,
+    namespace: Namespace = None,
+    json: AsJson = False,
+) -> None:
+    """Let no worker be given anything more of a contract. What runs is finished, and submissions go on.
+
+    It outlasts restarts of workers and of the server. An earlier pause of the contract is replaced.
+
+    \b
+    Example:
+      roost tasks pause digest --for 1h
+    """
+    with usage():
+        token(name, name="NAME")
+        for_s = parse_duration(for_, option="--for") if for_ is not None else None
+    ends, one = wait_for(_pause(name, for_s, url, namespace))
+    if json:
+        print_json({"name": name, "paused_until": ends})
+    else:
+        waiting = f"; {one.waiting:,} waiting, {one.in_work:,} in work" if one is not None else ""
+        sys.stdout.write(f"{name} is paused {until(ends)}{waiting}\n")
+
+
+async def _pause(
+    name: str, for_s: float | None, url: str | None, namespace: str | None
+) -> tuple[str, Backlog | None]:
+    async with reading(url, namespace) as bus:
+        ends = await pause(bus.log, name, for_s)
+        found, _ = await backlog(bus.log)
+        return ends, next((one for one in found if one.name == name), None)
+
+
+@app.command("resume")
+@command
+def resume_command(name: Name, url: Url = None, namespace: Namespace = None, json: AsJson = False) -> None:
+    """End the pause of a contract: its workers are given what has waited. Also when it was not paused.
+
+    \b
+    Example:
+      roost tasks resume digest
+    """
+    with usage():
+        token(name, name="NAME")
+    was = wait_for(_resume(name, url, namespace))
+    if json:
+        print_json({"name": name, "was_paused": was})
+    else:
+        sys.stdout.write(f"{name} goes on\n" if was else f"{name} was not paused\n")
+
+
+async def _resume(name: str, url: str | None, namespace: str | None) -> bool:
+    async with reading(url, namespace) as bus:
+        return await resume(bus.log, name)
 
 
 @app.command("show")

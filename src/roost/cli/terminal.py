@@ -19,6 +19,8 @@ from rich.text import Text
 
 from roost._text import clean
 from roost.cli._fit import GAP, Moment, cut, fit
+from roost.tasks.log import parse_time
+from roost.tasks.pausing import FOREVER
 
 CELL = 2000
 """Characters of one cell that are ever printed."""
@@ -140,6 +142,14 @@ def when(seconds: float) -> str:
         return Moment(time.strftime("%Y-%m-%d %H:%M:%S", at), time.strftime(short, at))
     except (OverflowError, ValueError, OSError):
         return f"{seconds:g}"
+
+
+def until(stamp: str) -> str:
+    """When a pause ends, for people."""
+    if stamp == FOREVER:
+        return "until resumed"
+    at = when(parse_time(stamp))
+    return f"until {at.short if isinstance(at, Moment) else at}"
 
 
 def stamp(seconds: float | None) -> str | None:

@@ -55,9 +55,15 @@ def up_command(
     to death. At the end running handlers finish within the grace period; what does not is handed back and
     delivered again. Exit code 0: all of that went well. 1: no process could be started, or one had to be killed.
 
+    Server and login are those of --context, which stands before the command, or of NATS_URL with NATS_CREDS,
+    NATS_NKEY, NATS_TOKEN, or NATS_USER with NATS_PASSWORD or ROOST_PASSWORD_FILE. None is an argument, for everybody
+    on a machine can list those.
+
     \b
-    Example:
+    Examples:
       roost up shop.agents:packer shop.agents:clerk --processes 4
+      roost --context prod up shop.agents:packer
+      NATS_CREDS=packer.creds roost up shop.agents:packer --url tls://nats.example.com
     """
     with usage():
         specs = [AgentSpec(target=target, processes=processes) for target in agents]

@@ -39,6 +39,9 @@ GROUP = "roost"
 """Queue group of every endpoint: all instances of all agents that serve it share its requests."""
 BY = "Roost-By"
 """Which instance answered a question that went to all of them."""
+STREAM = "Roost-Stream"
+"""On a request for a stream: how many chunks its reader is ready for."""
+_ASKS_FOR_MANY = STREAM.encode()
 BACKLOG = 1024
 """Requests of one endpoint that may wait in one instance; beyond that they are answered as overloaded."""
 BACKLOG_BYTES = 64 * 1024 * 1024
@@ -190,6 +193,11 @@ class EndpointServer:
             self._journal.record("request_expired", subject=self.subject, reason=text)
             self._error(message, "deadline", text)
             return
+        other = self._other_kind(message)
+        if other:
+            self._journal.record("message_refused", subject=self.subject, reason=other)
+            self._error(message, "invalid", other)
+            return
         try:
             value = self._endpoint.input_codec.decode(message.data, subject=self.subject)
         except InvalidMessage as error:
@@ -250,6 +258,16 @@ class EndpointServer:
             refuse(self._client, message, code, text, *self._signed(message))
         except RoostError as error:
             self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
+
+    def _other_kind(self, message: Message) -> str:
+        """Why a request was meant for an endpoint of the other kind, or nothing: both have the same subjects."""
+        name = self._endpoint.name
+        asks_for_many = _ASKS_FOR_MANY in message.head
+        if asks_for_many == isinstance(self._endpoint, StreamEndpoint):
+            return ""
+        if asks_for_many:
+            return f"{name} is an Endpoint, which has one answer, and was asked for a stream: use bus.request"
+        return f"{name} is a StreamEndpoint, and was asked for one answer: use bus.stream"
 
     def _signed(self, message: Message) -> tuple[tuple[str, str], ...]:
         """Only where several answer is it worth a header to say who does."""

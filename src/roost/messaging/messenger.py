@@ -10,6 +10,7 @@ from roost.contracts import Address, Endpoint, StreamEndpoint, Topic
 from roost.errors import InvalidMessage
 from roost.messaging.endpoints import ask
 from roost.messaging.gather import Answer, ask_all
+from roost.messaging.guarded import Guarded
 from roost.messaging.streams import Answers, open_stream
 from roost.messaging.topics import publish
 from roost.observe import Journal, Trace
@@ -28,6 +29,7 @@ class Messenger:
         self._link = link
         self._namespace = namespace
         self._journal = journal
+        self._guarded = Guarded(journal)
 
     async def publish(self, to: Topic[M] | Address[M], value: M, *, trace: Trace) -> None:
         try:
@@ -46,6 +48,13 @@ class Messenger:
         instance: str | None = None,
     ) -> O:
         try:
+            if instance is None and (endpoint.idempotent or endpoint.breaker is not None):
+                guarded: O = await self._guarded.ask(
+                    endpoint,
+                    lambda left_s: ask(self._link, self._namespace, endpoint, value, trace, timeout_s=left_s),
+                    timeout_s=timeout_s,
+                )
+                return guarded
             answer: O = await ask(
                 self._link, self._namespace, endpoint, value, trace, timeout_s=timeout_s, instance=instance
             )

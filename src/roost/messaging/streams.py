@@ -31,6 +31,7 @@ from roost.messaging.call import Function
 from roost.messaging.endpoints import (
     INBOX,
     MAX_TIMEOUT_S,
+    STREAM,
     EndpointServer,
     head_of,
     raise_error,
@@ -186,7 +187,7 @@ class _Reader:
         client.on_denied.append(self._denied)
 
     def open(self, data: bytes, trace: Trace, timeout_s: float | None) -> None:
-        pairs = [("traceparent", trace.header), ("Roost-Stream", str(WINDOW))]
+        pairs = [("traceparent", trace.header), (STREAM, str(WINDOW))]
         if timeout_s is not None:
             pairs.append(("Roost-Timeout-Ms", str(int(max(timeout_s, 0.001) * 1000))))
         try:
@@ -393,7 +394,7 @@ class _Credit:
     """How many chunks the reader is ready for."""
 
     def __init__(self, message: Message) -> None:
-        text = message.headers.get("Roost-Stream", "") if message.head else ""
+        text = message.headers.get(STREAM, "") if message.head else ""
         self._left = int(text) if text.isascii() and text.isdigit() and 0 < len(text) < 5 else WINDOW
         self._more = asyncio.Event()
         self.left = False

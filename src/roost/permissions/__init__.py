@@ -15,6 +15,7 @@ from roost.permissions.roles import (
     calling,
     inbox_of,
     observing,
+    scheduling,
     serving,
 )
 
@@ -39,5 +40,6 @@ __all__ = [
     "nsc_commands",
     "observing",
     "overlap",
+    "scheduling",
     "serving",
 ]

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from roost.errors import ConfigError
 from roost.permissions.rights import Rights
 from roost.permissions.roles import inbox_of
+from roost.tasks.provision import timetable_stream
 from roost.tasks.records import Subjects
 
 
@@ -61,7 +62,7 @@ class Accounts:
 def accounts_of(namespace: str, users: Sequence[User]) -> Accounts:
     """The accounts of a namespace. Raises ConfigError when two users would share a password's variable."""
     subjects = Subjects(namespace)
-    stream = subjects.stream
+    stream, timetable = subjects.stream, timetable_stream(namespace)
     seen: dict[str, str] = {}
     for one in users:
         other = seen.setdefault(one.variable, one.name)
@@ -75,7 +76,11 @@ def accounts_of(namespace: str, users: Sequence[User]) -> Accounts:
         streamed=(
             "$JS.API.>",
         ),  # the whole of it: only that takes the place of what each account has by itself
-        services=(f"$JS.ACK.{stream}.>", f"$JS.ACK.*.*.{stream}.>", f"{namespace}.run.>"),
+        services=(
+            *(f"{form}.{one}.>" for one in (stream, timetable) for form in ("$JS.ACK", "$JS.ACK.*.*")),
+            f"{namespace}.run.>",
+            f"{namespace}.sched.>",
+        ),
         feeds=(f"{subjects.live}>", f"{namespace}.cancel.>"),
         users=tuple(users),
     )

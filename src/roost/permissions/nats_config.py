@@ -10,8 +10,12 @@ from collections.abc import Iterable, Mapping
 from roost.permissions.accounts import Accounts, User
 
 
-def nats_config(accounts: Accounts) -> str:
-    """Text to be included in the configuration of a server."""
+def nats_config(accounts: Accounts, *, system: str = "") -> str:
+    """Text to be included in the configuration of a server, at its top level: `roost server config --permissions`.
+
+    With `system`, the name of an environment variable, there is also a user `system` with that password, who sees the
+    server's inner account and no message of the agents.
+    """
     admins = [one for one in accounts.users if one.of_the_log]
     others = [one for one in accounts.users if not one.of_the_log]
     exports = [
@@ -31,13 +35,17 @@ def nats_config(accounts: Accounts) -> str:
     ]
     lines = [*_head(accounts.users), "accounts {", f"  {accounts.log} {{", "    jetstream: enabled"]
     lines += [*_list("exports", exports), *_users(admins), "  }"]
-    lines += [f"  {accounts.agents} {{", *_list("imports", imports), *_users(others), "  }", "}"]
+    lines += [f"  {accounts.agents} {{", *_list("imports", imports), *_users(others), "  }"]
+    if system:
+        lines += [f"  SYSTEM {{ users: [ {{ user: system, password: ${system} }} ] }}"]
+    lines += ["}", *(["system_account: SYSTEM"] if system else [])]
     return "\n".join(lines) + "\n"
 
 
 def _head(users: Iterable[User]) -> list[str]:
     lines = [
         "# Users of nats-server with exactly what they need. Written by `roost permissions`.",
+        "# Include it at the top level of a configuration: `roost server config --permissions FILE` prints one.",
         "# The server reads passwords from its environment; programs get theirs, and their inbox, from their own:",
     ]
     for one in users:

@@ -20,7 +20,7 @@ from roost.discovery.names import beat_subject
 from roost.errors import ConfigError
 from roost.permissions.rights import Rights, overlap
 from roost.subjects import endpoint_subject, every_subject, token
-from roost.tasks.provision import Reported, consumer_name
+from roost.tasks.provision import Reported, consumer_name, consumer_of_fired, timetable_stream
 from roost.tasks.records import Subjects
 
 Served: TypeAlias = (
@@ -47,6 +47,8 @@ class Job:
     reports: tuple[Reported, ...] = ()
     calls: tuple[Called, ...] = ()
     """What its handlers submit, ask, publish and signal."""
+    pauses: tuple[str, ...] = ()
+    """Names of the tasks that its circuit breakers pause."""
 
     @property
     def roles(self) -> tuple[str, ...]:
@@ -73,6 +75,9 @@ def serving(job: Job, namespace: str, inbox: str, *, instance: str = "*") -> Rig
             needs.subscribe(f"topic {one.name}", one.template.wildcard)
         else:
             _answers(needs, namespace, one, instance)
+    for name in job.pauses:
+        pause = f"$JS.API.CONSUMER.PAUSE.{subjects.stream}.{consumer_name(name)}"
+        needs.publish(f"breaker of task {name}", pause)
     for report in job.reports:  # the outcome comes whole with its delivery: nothing is read
         needs.publish("the log", f"$JS.API.STREAM.INFO.{subjects.stream}")
         _consumes(needs, subjects, report.durable, f"report of {report.name}")
@@ -104,7 +109,8 @@ def observing(namespace: str, inbox: str) -> Rights:
 
 
 def administering(namespace: str, inbox: str) -> Rights:
-    """What somebody needs who makes the log and its consumers, cancels, signals, forks and replays.
+    """What somebody needs who makes the log and its consumers, pauses those, cancels, signals, forks, replays, and
+    defines schedules.
 
     A purge names what it removes in its payload, where no permission reaches: it may remove all of the log.
     """
@@ -114,10 +120,15 @@ def administering(namespace: str, inbox: str) -> Rights:
     needs.publish("provision", *(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE")))
     needs.publish("provision", f"$JS.API.CONSUMER.CREATE.{stream}.>")
     needs.publish("provision", f"$JS.API.CONSUMER.INFO.{stream}.*")
+    needs.publish("pause", f"$JS.API.CONSUMER.PAUSE.{stream}.*")
     needs.publish("cancel", f"$JS.API.STREAM.PURGE.{stream}", f"{namespace}.cancel.>")
     needs.publish("cancel, signal, fork, replay", f"{namespace}.run.>")
     needs.subscribe("the live feed", f"{subjects.live}>")
-    return needs.all()
+    needs.publish("status", "$JS.API.INFO")
+    timetable = timetable_stream(namespace)
+    needs.publish("provision", *(f"$JS.API.STREAM.{verb}.{timetable}" for verb in ("CREATE", "UPDATE")))
+    needs.publish("provision", f"$JS.API.CONSUMER.CREATE.{timetable}.>")
+    return needs.all() | scheduling(namespace, inbox)
 
 
 class _Needs:
@@ -175,6 +186,35 @@ def _takes(needs: _Needs, subjects: Subjects, name: str, why: str) -> None:
     run = f"{subjects.namespace}.run.*"
     needs.publish(why, *(f"{run}.{kind}.{name}.*" for kind in ("end", "dead")), f"{run}.note.{name}.*.*")
     needs.subscribe(why, f"{subjects.namespace}.cancel.{name}.>")
+    _begins(needs, subjects, name, why)
+
+
+def _begins(needs: _Needs, subjects: Subjects, name: str, why: str) -> None:
+    """Take what schedules fire for a contract: make a task of it, or say that one may begin."""
+    stream, durable = timetable_stream(subjects.namespace), consumer_of_fired(name)
+    needs.publish(why, f"$JS.API.CONSUMER.MSG.NEXT.{stream}.{durable}")
+    needs.publish(why, f"$JS.ACK.{stream}.{durable}.>", f"$JS.ACK.*.*.{stream}.{durable}.>")
+    needs.publish("schedules", f"$JS.API.STREAM.INFO.{stream}", f"$JS.API.STREAM.MSG.GET.{stream}")
+    needs.publish("schedules", f"$JS.API.CONSUMER.INFO.{stream}.{durable}")
+    run = f"{subjects.namespace}.run"
+    needs.publish(why, f"{run}.*.task.{name}.*", f"{run}.{name}::.task.{name}.wake.*.*.*")
+
+
+def scheduling(namespace: str, inbox: str) -> Rights:
+    """What somebody needs besides who defines schedules, and whose delayed tasks need no slot of a consumer.
+
+    A schedule publishes with the server's rights: who may write one may have any contract of the namespace run with
+    any input, and may remove the schedules of others.
+    """
+    subjects, needs = Subjects(namespace), _Needs(inbox)
+    stream = timetable_stream(namespace)
+    needs.publish("schedules", f"{namespace}.sched.>")
+    for verb in ("STREAM.INFO", "STREAM.MSG.GET", "STREAM.PURGE"):
+        needs.publish("schedules", f"$JS.API.{verb}.{stream}")
+    needs.publish("schedules", f"$JS.API.CONSUMER.INFO.{stream}.*")
+    needs.publish("when they were fired", f"$JS.API.STREAM.INFO.{subjects.stream}")
+    needs.publish("when they were fired", f"$JS.API.DIRECT.GET.{subjects.stream}.{namespace}.run.>")
+    return needs.all()
 
 
 def _works(needs: _Needs, subjects: Subjects, task: Task[Any, Any]) -> None:
@@ -219,6 +259,8 @@ def _calls(needs: _Needs, subjects: Subjects, contract: Called, *, within_a_run:
         needs.publish(why, f"{run}.task.{name}.*")
         if contract.order_key is not None:
             needs.publish(why, f"{run}.queue.{name}.*.*")
+        if contract.deadline_s is not None:
+            needs.publish(why, f"{run}.deadline.{name}.*.*")
         if not within_a_run:  # a coordinator hears of all outcomes already
             needs.subscribe(why, f"{live}.end.{name}.*")
             if isinstance(contract, Task):

@@ -131,7 +131,7 @@ class Canceller:
         """Remove the messages of tasks that ended as cancelled, and go on below them."""
         log = self._log
         refs = [parsed[1] for s in subjects if (parsed := log.subjects.parse(s)) and parsed[1].id != run]
-        ends = await log.newest([log.subjects.end(ref) for ref in refs])
+        ends = await log.newest([log.subjects.end(ref) for ref in refs], leader=True)
         for ref in refs:
             end = ends.get(log.subjects.end(ref))
             if end is None or not end.data.startswith(b'{"status":"cancelled"'):

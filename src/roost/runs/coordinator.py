@@ -73,7 +73,7 @@ class Coordinator(Worker):
         self._owners: dict[Core, asyncio.Task[Any]] = {}  # what processes the delivery
         self._checking = asyncio.Semaphore(CHECKS)
         self._abandoned: set[asyncio.Task[Any]] = set()
-        self._writer: _Writer = _Writer(tasks, self._cores, instance)
+        self._writer: RunWriter = RunWriter(tasks, self._cores, instance)
 
     @property
     def running(self) -> int:
@@ -267,7 +267,7 @@ def _without(error: TaskDead | TaskCancelled) -> str:
     return f"task {error.id} was cancelled by {error.by}" + (f": {error.reason}" if error.reason else "")
 
 
-class _Writer(OutcomeWriter):
+class RunWriter(OutcomeWriter):
     """Stores the end of a workflow and its run's state as one, under the epoch."""
 
     def __init__(self, tasks: Log, cores: dict[str, Core], instance: str) -> None:

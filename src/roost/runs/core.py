@@ -59,6 +59,8 @@ class Core:
         self.subjects = RunSubjects(log.subjects.namespace, self.run)
         self.instance = instance
         self.trace = trace
+        self.due_s = delivery.due_s
+        """Server time by which this run must have an outcome, and all that it calls; None: it has no deadline."""
         self.seen_s = delivery.stored_s
         """Server time of the newest record that this execution has used: what `Run.now` says."""
         self.fence: Fence
@@ -100,15 +102,8 @@ class Core:
         )
         if self.fresh:
             return
-        found = set()
         for record in await self.log.read_all(self.subjects.steps):
-            found.add(record.subject)
             self._remember(record)
-        for subject in await self.log.subjects_matching(self.subjects.steps):
-            if subject not in found:  # a replica may lag behind; the leader does not
-                missing = await self.log.last(subject, leader=True)
-                if missing is not None:
-                    self._remember(missing)
 
     def _remember(self, record: Record) -> None:
         try:

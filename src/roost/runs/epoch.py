@@ -213,6 +213,8 @@ async def take_over(log: Log, subjects: RunSubjects, ref: Ref, *, by: str) -> Fe
         if end in found:
             raise Ended(found[end])
         there = found.get(subjects.epoch)
+        if there is not None and (ended := await log.last(end, leader=True)) is not None:
+            raise Ended(ended)
         if there is None and tries:  # a replica may lag behind; the leader does not
             there = await log.last(subjects.epoch, leader=True)
         before = there.seq if there is not None else 0
@@ -270,5 +272,5 @@ async def commit_in_turn(log: Log, writes: Sequence[Write]) -> int:
 
 
 async def pause(tries: int) -> None:
-    """A growing, jittered moment."""
-    await asyncio.sleep(min(2.0, 0.02 * 2 ** min(tries, 7)) * (0.5 + random.random()))
+    """A growing, jittered moment, 0.75 s at most."""
+    await asyncio.sleep(min(0.5, 0.02 * 2 ** min(tries, 5)) * (0.5 + random.random()))

@@ -22,7 +22,8 @@ from roost.runs.functions import outcome_codec
 from roost.runs.records import StepRecord, chunk_token, encode
 from roost.runs.source import Source, SourceEnded
 from roost.subjects import key_token
-from roost.tasks.batch import Write, create_once
+from roost.tasks.batch import Pairs, Write, create_once
+from roost.tasks.deadlines import deadline_subject, due
 from roost.tasks.log import Record
 from roost.tasks.marks import marks_of
 from roost.tasks.order import place_of
@@ -47,7 +48,8 @@ class _Item:
     key: str
     index: int
     write: Write
-    place: str  # the subject of its place in the queue of its order key, if it has one
+    behind: tuple[str, ...]
+    """Subjects of the empty records behind it: its place in the queue of its order key, its deadline in the index."""
 
 
 class Fanout:
@@ -201,7 +203,7 @@ class Fanout:
         self._planned.update({item.id: (item.key, item.index) for item in items})  # outcomes may be quick
         try:
             writes = [item.write for item in items]
-            writes += [Write(item.place, b"", ()) for item in items if item.place]
+            writes += [Write(subject, b"", ()) for item in items for subject in item.behind]
             await core.commit(writes, core.subjects.step(token), encode(record))
         except JetStreamError as error:
             if error.err_code == WRONG_LAST_SEQUENCE:
@@ -233,16 +235,25 @@ class Fanout:
         """The next items as records to be stored. Raises InvalidMessage, UnsafeToken, and what `key` raises."""
         core, contract = self._core, self._contract
         header = create_once(core.trace.header)
+        due_s = due(contract, core.log.now_s(), core.due_s)
         items = []
         for index, value in enumerate(values, self._count):
             key = self._key(value) if self._key is not None else str(index)
             id = f"{self._token}:{key_token(key)}"
-            subject = core.log.subjects.task(Ref(core.run, contract.name, id))
+            ref = Ref(core.run, contract.name, id)
+            subject = core.log.subjects.task(ref)
             data = contract.input_codec.encode(value, subject=subject)
-            marks = marks_of(contract, value)
-            place = place_of(core.log.subjects, Ref(core.run, contract.name, id), marks) if marks else ""
-            items.append(_Item(value, id, key, index, Write(subject, data, (*header, *marks)), place))
+            marks = marks_of(contract, value, due_s)
+            behind = self._beside(ref, marks) if marks else ()
+            items.append(_Item(value, id, key, index, Write(subject, data, (*header, *marks)), behind))
         return items
+
+    def _beside(self, ref: Ref, marks: Pairs) -> tuple[str, ...]:
+        """What has its deadline from the run alone is found through the run: it has no record in the index."""
+        subjects = self._core.log.subjects
+        place = place_of(subjects, ref, marks)
+        deadline = deadline_subject(subjects, ref, marks) if self._contract.deadline_s is not None else ""
+        return tuple(one for one in (place, deadline) if one)
 
     def _refuse_equal_keys(self, items: list[_Item]) -> None:
         seen: set[str] = set()
@@ -268,10 +279,10 @@ class Fanout:
         """Items whose bytes differ from those on record may still be equal: a set has no order."""
         core = self._core
         subjects = [item.write.subject for item in items]
-        there = await core.read(lambda: core.log.newest(subjects))
+        there = await core.read(lambda: core.log.newest(subjects, leader=True))
         ends = [core.log.subjects.end(Ref(core.run, self._contract.name, item.id)) for item in items]
         gone = [end for end, subject in zip(ends, subjects, strict=True) if subject not in there]
-        cancelled = await core.read(lambda: core.log.newest(gone)) if gone else {}
+        cancelled = await core.read(lambda: core.log.newest(gone, leader=True)) if gone else {}
         for item, end in zip(items, ends, strict=True):
             record = there.get(item.write.subject)
             if record is None and end not in cancelled:

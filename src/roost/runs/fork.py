@@ -22,6 +22,7 @@ from roost.runs.records import EpochRecord, RunSubjects, StepRecord, decode_step
 from roost.subjects import token
 from roost.tasks.batch import Pairs, Write, commit, create_once
 from roost.tasks.log import Log, Record
+from roost.tasks.marks import renewed
 from roost.tasks.records import Ref
 from roost.tasks.submit import RECORD_BYTES, new_id
 from roost.transport.jetstream import WRONG_LAST_SEQUENCE
@@ -61,6 +62,10 @@ async def fork_run(
             f"the input of run {info.id} is gone, because it was cancelled; it cannot be forked, start it anew"
         )
     kept = await _before(log, info.id, original, before)
+    if await log.last(RunSubjects(log.subjects.namespace, info.id).epoch, leader=True) is None:
+        raise ConfigError(
+            f"run {info.id} was removed while it was read, for its retention is over; nothing was forked"
+        )
     ref = _new_ref(name)
     target = inner_run(ref)
     moved = _Moved(log, info.id, target)
@@ -75,7 +80,11 @@ async def fork_run(
         )
     last += [
         Write(RunSubjects(log.subjects.namespace, target).epoch, _epoch(log, info.id, ref), create_once("")),
-        Write(log.subjects.task(ref), input.data, (*create_once(Trace.new().header), *input.marks)),
+        Write(
+            log.subjects.task(ref),
+            input.data,
+            (*create_once(Trace.new().header), *renewed(input.marks, None)),
+        ),
     ]
     await _make_room(log, name, [*last, *(write for unit in settled for write in unit)])
     until = time.monotonic() + timeout_s
@@ -236,7 +245,7 @@ class _Moved:
         kind = rest.partition(".")[0]
         headers: Pairs = () if kind == "signal" else create_once("")
         if kind == "task":
-            headers = (*headers, COPIED, *record.marks)
+            headers = (*headers, COPIED, *renewed(record.marks, None))
         return Write(self._target + rest, record.data, headers)
 
 

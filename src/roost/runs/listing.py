@@ -69,7 +69,7 @@ async def find_run(log: Log, run: str) -> RunInfo:
     ref = Ref.parse(run, "x")
     if ref.run != ref.id:
         run = inner_run(ref)
-    found = await _infos(log, [run])
+    found = await _infos(log, [run], leader=True)
     if found:
         return found[0]
     own = [f"{log.subjects.namespace}.run.{ref.run}.{kind}.*.{ref.id}" for kind in ("task", "end")]
@@ -84,9 +84,11 @@ async def find_run(log: Log, run: str) -> RunInfo:
     )
 
 
-async def _infos(log: Log, runs: Sequence[str]) -> list[RunInfo]:
+async def _infos(log: Log, runs: Sequence[str], *, leader: bool = False) -> list[RunInfo]:
     places = {run: RunSubjects(log.subjects.namespace, run) for run in runs}
-    heads = await log.newest([s for place in places.values() for s in (place.epoch, place.state)])
+    heads = await log.newest(
+        [s for place in places.values() for s in (place.epoch, place.state)], leader=leader
+    )
     refs: dict[str, tuple[Ref, dict[str, Any]]] = {}
     for run, place in places.items():
         record = heads.get(place.epoch)
@@ -97,7 +99,8 @@ async def _infos(log: Log, runs: Sequence[str]) -> list[RunInfo]:
             if record is not None:
                 log.journal.record("record_unreadable", subject=record.subject, reason=str(error))
     own = await log.newest(
-        [s for ref, _ in refs.values() for s in (log.subjects.task(ref), log.subjects.end(ref))]
+        [s for ref, _ in refs.values() for s in (log.subjects.task(ref), log.subjects.end(ref))],
+        leader=leader,
     )
     infos = []
     gone = [

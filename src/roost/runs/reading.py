@@ -216,7 +216,7 @@ async def _read(log: Log, run: str) -> _Read:
 
 def _page(log: Log, run: str, seq: int) -> asyncio.Task[list[Record]]:
     query = {"seq": seq, "next_by_subj": log.subjects.run(run), "batch": PAGE, "max_bytes": PAGE_BYTES}
-    return asyncio.get_running_loop().create_task(log.page(query), name="roost-read-run")
+    return asyncio.get_running_loop().create_task(log.page(query, leader=True), name="roost-read-run")
 
 
 def _ref(one: TaskHistory) -> Ref:

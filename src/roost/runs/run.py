@@ -21,6 +21,8 @@ from roost.runs.inbox import Awaited
 from roost.runs.inputs import input_digest
 from roost.runs.newest import newest_under
 from roost.runs.records import StepRecord
+from roost.tasks.batch import Write
+from roost.tasks.deadlines import deadline_subject, due
 from roost.tasks.log import Record
 from roost.tasks.marks import marks_of
 from roost.tasks.outcome import Outcome, decode_outcome, value_of
@@ -141,8 +143,12 @@ class Run(Generic[D]):
             there = None if core.fresh else await core.called(ref.id)
             if there is None:
                 await core.make_room(contract.name, 1, len(data))
-                marks = marks_of(contract, value)
-                await core.commit([], subject, data, trace=core.trace.header, marks=marks)
+                marks = marks_of(contract, value, due(contract, core.log.now_s(), core.due_s))
+                deadline = (
+                    deadline_subject(core.log.subjects, ref, marks) if contract.deadline_s is not None else ""
+                )
+                index = [Write(deadline, b"", ())] if deadline else []
+                await core.commit(index, subject, data, trace=core.trace.header, marks=marks)
             elif there[0] != contract.name:
                 await core.mismatch(op, f"call {contract.name}", f"call {there[0]}")
             else:

@@ -19,7 +19,7 @@ from roost.runtime.words import Word
 PATIENCE_S = 1.0
 """Beyond the time in which a process ends by itself, before it is killed."""
 
-State = Literal["starting", "waiting", "ready", "resting", "stopped"]
+State = Literal["starting", "waiting", "ready", "blocked", "resting", "stopped"]
 
 
 class AgentProcess:
@@ -38,7 +38,8 @@ class AgentProcess:
         self.name = instance_name(spec.name, place) if spec.name else f"{spec.target}-{place}"
         """Of the instance, such as ``packer-1-k3f9qm``; made of the target until the process has told it."""
         self.state: State = "starting"
-        """``waiting`` for the server, ``ready``, ``resting`` until it is started again, ``stopped``."""
+        """``waiting`` for the server, ``ready``, ``blocked`` in its event loop, ``resting`` until it is
+        started again, ``stopped``."""
         self.starts = 0
         self.was_ready = False
         self.failure = ""
@@ -105,12 +106,12 @@ class AgentProcess:
             nonlocal ready_at, failure
             self.name = word.name or self.name
             if word.kind == "ready":
-                ready_at = loop.time()
+                ready_at = loop.time() if ready_at is None else ready_at
                 self.state, self.was_ready, self.failure = "ready", True, ""
                 self._tell("ready")
-            elif word.kind == "waiting":
-                self.state = "waiting"
-                self._tell("waiting", word.text)
+            elif word.kind != "failed":
+                self.state = word.kind
+                self._tell(word.kind, word.text)
             else:
                 failure = word.text
 

@@ -9,15 +9,15 @@ from typing import Literal
 
 from roost.errors import RoostError
 
-NoticeKind = Literal["waiting", "ready", "failed", "ended", "stopping", "stopped", "killed"]
+NoticeKind = Literal["waiting", "ready", "blocked", "failed", "ended", "stopping", "stopped", "killed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Notice:
     """Something that happened to a process. `str()` of it is a sentence without a full stop.
 
-    `waiting` for the server; `ready` for work; `failed` to start; `ended` although nobody stopped it;
-    `stopping` and `stopped` on request; `killed` because it did not stop in time.
+    `waiting` for the server; `ready` for work; `blocked` in its event loop; `failed` to start;
+    `ended` although nobody stopped it; `stopping` and `stopped` on request; `killed` because it did not stop in time.
     """
 
     kind: NoticeKind
@@ -33,6 +33,8 @@ class Notice:
                 return f"{self.name} waits for the server: {self.text}"
             case "ready":
                 return f"{self.name} is ready (pid {self.pid})"
+            case "blocked":
+                return f"{self.name} (pid {self.pid}) does not answer: {self.text}"
             case "failed":
                 return f"{self.name} cannot start: {self.text}{self._again}"
             case "ended":

@@ -33,6 +33,9 @@ def run_agent(
 ) -> int:
     """Serve an agent (or ``"module:agent"``) until SIGTERM or SIGINT, and return the exit code.
 
+    `url` and `namespace` are as for `roost.connect`; without them, and for the login, the environment or a context
+    decides (NATS_URL, NATS_CREDS, NATS_CONTEXT …).
+
     It waits for a server that is not there yet, and says so in the log. At a signal it takes no new work,
     running handlers have `grace_s` seconds to finish, the rest is handed back and delivered to other processes
     at once; a second signal ends the grace. 0: all of that went well, also while the server was down. 1: the
@@ -90,7 +93,7 @@ async def _main(agent: Agent[Any], lifeline: Lifeline, url: str | None, namespac
             lifeline.say(word)
         elif word.kind == "waiting":
             log.warning("waiting for the server: %s", word.text)
-        else:
+        elif word.kind == "ready":
             log.info("%s is ready (pid %d)", word.name, os.getpid())
 
     def settled() -> None:

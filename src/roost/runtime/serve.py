@@ -15,6 +15,7 @@ from collections.abc import Callable
 from typing import Any
 
 from roost.agent import Agent
+from roost.bus import Bus
 from roost.connecting import connect
 from roost.errors import (
     ConnectError,
@@ -111,9 +112,9 @@ async def serve(
         try:
             async with connect(url, namespace=namespace, name=name) as bus:
                 soon.cancel()
-                async with agent.serve(bus, grace_s=0) as instance:
+                async with agent.serve(bus, grace_s=0) as instance, bus.upkeep.running():
                     ready = True
-                    tell(Word("ready", instance.name))
+                    _tell_of_loop(bus, instance.name, tell)
                     await stop.end(instance)
                     settled()
                     return
@@ -132,6 +133,13 @@ async def serve(
             soon.cancel()
         delay_s = min(RETRY_CAP_S, RETRY_BASE_S * 2 ** min(attempt, 10))
         await asyncio.sleep(delay_s * (0.5 + 0.5 * random.random()))
+
+
+def _tell_of_loop(bus: Bus, name: str, tell: Callable[[Word], None]) -> None:
+    """That it is ready, that its loop is blocked, and that it is ready again."""
+    bus.loop_watch.on_blocked = lambda text: tell(Word("blocked", name, text))
+    bus.loop_watch.on_free = lambda: tell(Word("ready", name))
+    tell(Word("ready", name))
 
 
 def _passes(error: Exception) -> bool:

@@ -18,12 +18,12 @@ LINE_LIMIT = 4096
 """Bytes of a line; also what a socket takes in one piece."""
 TEXT_LIMIT = 1500
 
-Kind = Literal["waiting", "ready", "failed"]
+Kind = Literal["waiting", "ready", "blocked", "failed"]
 
 
 @dataclass(frozen=True, slots=True)
 class Word:
-    """`waiting` for the server, `ready` for work, or `failed` to start for the reason `text`."""
+    """`waiting` for the server, `ready` for work, `blocked` in its event loop or `failed` to start as `text` says."""
 
     kind: Kind
     name: str = ""  # of the instance, once it is known

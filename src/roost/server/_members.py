@@ -69,7 +69,8 @@ class Member:
         """Whether it says of itself that it leads the stream, or for None the cluster."""
         if stream is None:
             return bool((self._ask("/jsz").get("meta_cluster") or {}).get("leader") == self.name)
-        return any(one.name == stream and one.leader == self.name for one in self.groups())
+        # A consumer of the stream has a leader of its own.
+        return any((one.name, one.consumer, one.leader) == (stream, "", self.name) for one in self.groups())
 
     def groups(self) -> list[Group]:
         """The streams and consumers of which it has a copy."""

@@ -189,9 +189,9 @@ _LATER = """\
 
 _ONE_USER = """\
 # The user `roost` may do everything in this account. For users with no more rights than they need, see
-# `roost server config --permissions`; the log stays where it is.
+# `roost server config --permissions`; the log of namespace `roost` stays where it is.
 accounts {{
-  ROOST_LOG {{
+  ROOST_roost_LOG {{
     jetstream {{
       # In a cluster the copies of a stream count each.
       max_file: {account_store}

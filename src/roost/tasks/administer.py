@@ -8,6 +8,7 @@ Nothing here removes a record, a stream or a consumer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
@@ -21,11 +22,16 @@ from roost.tasks.provision import (
     Reported,
     consumer_config,
     consumer_name,
+    consumer_of_fired,
     differences,
+    fired_config,
     report_config,
     stream_config,
+    timetable_config,
+    timetable_stream,
 )
 from roost.tasks.reporter import ACK_WAIT_S
+from roost.tasks.retention import DEAD_RETENTION, RETENTION, Retention, seconds_text
 from roost.transport.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND
 
 Contracted: TypeAlias = "Task[Any, Any] | Workflow[Any, Any]"
@@ -42,6 +48,12 @@ class Size:
     replicas: int | None = None
     """1, 3 or 5 servers that hold it; more than one needs a cluster. None for a new log: as `copies` decides."""
 
+    retention_s: float | None = None
+    """Seconds after its end for which a run is kept; infinite: for ever, as in a new log."""
+
+    dead_retention_s: float | None = None
+    """The same for a run with a dead letter that was not replayed."""
+
     def __post_init__(self) -> None:
         if self.max_bytes is not None and self.max_bytes != -1 and self.max_bytes < 1_000_000:
             raise ConfigError(
@@ -49,6 +61,16 @@ class Size:
             )
         if self.replicas not in (None, 1, 3, 5):
             raise ConfigError(f"replicas = {quoted(self.replicas)}: must be 1, 3 or 5")
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """What of it stands in the metadata of the stream."""
+        chosen = {RETENTION: self.retention_s, DEAD_RETENTION: self.dead_retention_s}
+        return {
+            name: seconds_text(None if seconds == math.inf else seconds)
+            for name, seconds in chosen.items()
+            if seconds is not None
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,21 +91,49 @@ async def provision(
     *,
     reports: Sequence[Reported] = (),
     size: Size = Size(),
+    schedules: bool = False,
     dry_run: bool = False,
 ) -> list[Change]:
     """Create or change the stream of a namespace and its consumers; what was done, the stream first.
 
+    With `schedules` also the stream of schedules, and its consumers for `contracts`.
+
     Wanted are the consumers of `contracts`, which their workers share, and those of `reports`.
 
     With `dry_run` nothing is changed, and what would be is listed. A thing of which only a part could be
-    changed is listed twice: ``changed`` and ``refused``. Raises PermissionDenied when this user may not.
+    changed is listed twice: ``changed`` and ``refused``. Raises PermissionDenied when this user may not, ConfigError
+    for a size that contradicts itself or what is set already.
     """
     consumers = _consumers(log, contracts, reports)
-    changes = await _provision_stream(log, size, dry_run=dry_run)
+    changes = await _provision_stream(log, log.stream, _log_config(log, size), dry_run=dry_run)
     exists = not (dry_run and changes[0].action == "created")
     for durable, wanted in sorted(consumers.items()):
-        changes += await _provision_consumer(log, durable, wanted, exists=exists, dry_run=dry_run)
+        changes += await _provision_consumer(log, log.stream, durable, wanted, exists=exists, dry_run=dry_run)
+    return changes + (await _schedules(log, contracts, size, dry_run=dry_run) if schedules else [])
+
+
+async def _schedules(log: Log, contracts: Sequence[Contracted], size: Size, *, dry_run: bool) -> list[Change]:
+    namespace = log.subjects.namespace
+    stream, config = timetable_stream(namespace), timetable_config(namespace)
+    if size.replicas is not None:
+        config["num_replicas"] = size.replicas
+    changes = await _provision_stream(log, stream, config, dry_run=dry_run)
+    exists = not (dry_run and changes[0].action == "created")
+    for name in sorted({one.name for one in contracts}):
+        durable, wanted = consumer_of_fired(name), fired_config(namespace, name)
+        changes += await _provision_consumer(log, stream, durable, wanted, exists=exists, dry_run=dry_run)
     return changes
+
+
+def _log_config(log: Log, size: Size) -> dict[str, Any]:
+    wanted = stream_config(log.subjects)
+    if size.max_bytes is not None:
+        wanted["max_bytes"] = size.max_bytes
+    if size.replicas is not None:
+        wanted["num_replicas"] = size.replicas
+    if size.metadata:
+        wanted["metadata"] = size.metadata
+    return wanted
 
 
 def _consumers(
@@ -92,9 +142,11 @@ def _consumers(
     """The configuration of each consumer by its name. Raises ConfigError when two contracts contradict."""
     found: dict[str, dict[str, Any]] = {}
     for one in contracts:
-        wanted = consumer_config(log.subjects, one.name, one.ack_wait_s)
+        wanted = consumer_config(log.subjects, one.name, one.ack_wait_s, one.max_running)
         if found.setdefault(consumer_name(one.name), wanted) != wanted:
-            raise ConfigError(f"two contracts named {one.name!r} differ in ack_wait_s; nothing was changed")
+            raise ConfigError(
+                f"two contracts named {one.name!r} differ in ack_wait_s or max_running; nothing was changed"
+            )
     for report in reports:
         wanted = report_config(log.subjects, report, ACK_WAIT_S)
         if found.setdefault(report.durable, wanted) != wanted:
@@ -102,51 +154,50 @@ def _consumers(
     return found
 
 
-async def _provision_stream(log: Log, size: Size, *, dry_run: bool) -> list[Change]:
-    what = f"stream {log.stream}"
-    wanted = stream_config(log.subjects)
-    if size.max_bytes is not None:
-        wanted["max_bytes"] = size.max_bytes
-    if size.replicas is not None:
-        wanted["num_replicas"] = size.replicas
+async def _provision_stream(log: Log, stream: str, wanted: dict[str, Any], *, dry_run: bool) -> list[Change]:
+    what = f"stream {stream}"
     call = log.link.jetstream.call
     try:
-        info = await call(f"STREAM.INFO.{log.stream}")
+        info = await call(f"STREAM.INFO.{stream}")
     except JetStreamError as error:
         if error.err_code != STREAM_NOT_FOUND:
             raise
+        Retention.of(wanted)
         wanted.setdefault("num_replicas", copies(log.link))
-        return [await _create(what, lambda: call(f"STREAM.CREATE.{log.stream}", wanted), dry_run=dry_run)]
+        return [await _create(what, lambda: call(f"STREAM.CREATE.{stream}", wanted), dry_run=dry_run)]
     found, used = info["config"], int(info["state"]["bytes"])
+    if "metadata" in wanted:
+        wanted["metadata"] = {**(found.get("metadata") or {}), **wanted["metadata"]}
+        Retention.of(wanted)
     differ = differences(wanted, found)
     refused: list[Change] = []
-    if size.max_bytes is not None and 0 < size.max_bytes < used:
+    if 0 < wanted.get("max_bytes", -1) < used:
         small = [one for one in differ if one.field == "max_bytes"]
         differ = [one for one in differ if one.field != "max_bytes"]
         reason = f"{used} bytes are in use; records of tasks would be lost"
         refused.append(Change(what=what, action="refused", differences=tuple(small), reason=reason))
 
     async def update(config: Mapping[str, Any]) -> Any:
-        return await call(f"STREAM.UPDATE.{log.stream}", dict(config))
+        return await call(f"STREAM.UPDATE.{stream}", dict(config))
 
     changes = await _apply(what, found, wanted, differ, update, dry_run=dry_run)
     return [*changes, *refused] if differ or not refused else refused
 
 
 async def _provision_consumer(
-    log: Log, durable: str, wanted: dict[str, Any], *, exists: bool, dry_run: bool
+    log: Log, stream: str, durable: str, wanted: dict[str, Any], *, exists: bool, dry_run: bool
 ) -> list[Change]:
     what = f"consumer {durable}"
     call = log.link.jetstream.call
 
     async def put(config: Mapping[str, Any], action: str) -> Any:
-        subject = f"CONSUMER.CREATE.{log.stream}.{durable}.{wanted['filter_subject']}"
-        return await call(subject, {"stream_name": log.stream, "config": dict(config), "action": action})
+        subject = f"CONSUMER.CREATE.{stream}.{durable}.{wanted['filter_subject']}"
+        return await call(subject, {"stream_name": stream, "config": dict(config), "action": action})
 
     try:
         if not exists:
             return [Change(what=what, action="created")]
-        info = await call(f"CONSUMER.INFO.{log.stream}.{durable}")
+        info = await call(f"CONSUMER.INFO.{stream}.{durable}")
     except JetStreamError as error:
         if error.err_code != CONSUMER_NOT_FOUND:
             raise

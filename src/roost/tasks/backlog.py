@@ -11,7 +11,9 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
+from roost.contracts import MAX_OPEN
 from roost.tasks.log import Log
+from roost.tasks.pausing import paused_until
 from roost.tasks.provision import consumer_name
 from roost.tasks.records import Ref
 
@@ -34,6 +36,10 @@ class Backlog:
     """That all its workers share; empty when there is none, as no worker of it was ever started."""
     pulls: int
     """Requests for work that are open now: none for long means that no worker has a free hand, or none runs."""
+    max_running: int | None
+    """The contract's limit over all processes; None if it has none."""
+    paused_until: str
+    """When its pause ends (RFC 3339); empty if it is not paused."""
 
 
 async def backlog(log: Log) -> tuple[list[Backlog], bool]:
@@ -59,9 +65,17 @@ async def backlog(log: Log) -> tuple[list[Backlog], bool]:
                 dead=dead[name],
                 consumer=consumer_name(name) if info is not None else "",
                 pulls=_number(info, "num_waiting"),
+                max_running=_limit(info),
+                paused_until=paused_until(info) if info is not None else "",
             )
         )
     return found, complete
+
+
+async def paused(log: Log) -> list[tuple[str, str]]:
+    """The contracts that are paused, by name, and until when."""
+    found = [(name, paused_until(info)) for name, info in await _consumers(log)]
+    return sorted((name, until) for name, until in found if until)
 
 
 async def _consumers(log: Log) -> list[tuple[str, dict[str, Any]]]:
@@ -91,6 +105,11 @@ async def _first_page(log: Log, pattern: str) -> tuple[set[Ref], bool]:
 def _refs(log: Log, subjects: list[str]) -> set[Ref]:
     found = map(log.subjects.parse, subjects)
     return {one[1] for one in found if one is not None}
+
+
+def _limit(info: dict[str, Any] | None) -> int | None:
+    most = _number(info["config"], "max_ack_pending") if info is not None else MAX_OPEN
+    return most if 0 < most < MAX_OPEN else None
 
 
 def _number(info: dict[str, Any] | None, field: str) -> int:

@@ -7,14 +7,15 @@ log of a million records takes milliseconds; reason and history are read from th
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, overload
 
 from roost import _json
 from roost.errors import ConfigError, InvalidMessage
 from roost.observe import Trace
 from roost.tasks.log import Log, chunks
+from roost.tasks.marks import renewed
 from roost.tasks.outcome import DeadLetter, letter_of
 from roost.tasks.records import DeadIndex, Ref, encode_dead_index, end_codec
 from roost.tasks.submit import Item, Stored, Submitter
@@ -27,17 +28,23 @@ async def list_dead(tasks: Log, name: str | None = None, *, limit: int | None = 
 
     A record that cannot be read is counted and passed over.
     """
+    letters: list[DeadLetter] = []
+    async for page in dead_pages(tasks, name):
+        letters += page
+    letters.sort(key=lambda letter: letter.died_s)
+    return letters if limit is None else letters[:limit]
+
+
+async def dead_pages(tasks: Log, name: str | None = None) -> AsyncIterator[list[DeadLetter]]:
+    """The same in no order and page by page, so that their inputs never are in memory all at once."""
     await tasks.ensure()
     found = []
     for subject in await tasks.subjects_matching(tasks.subjects.all_dead(name or "*")):
         parsed = tasks.subjects.parse(subject)
         if parsed is not None:
             found.append(parsed[1])
-    letters: list[DeadLetter] = []
     for page in chunks(found, PAGE):
-        letters += await _read(tasks, page)
-    letters.sort(key=lambda letter: letter.died_s)
-    return letters if limit is None else letters[:limit]
+        yield await _read(tasks, page)
 
 
 async def find_dead(tasks: Log, ref: Ref) -> DeadLetter:
@@ -55,7 +62,7 @@ async def _read(tasks: Log, refs: Sequence[Ref]) -> list[DeadLetter]:
     wanted = [
         subject for ref in refs for subject in (subjects.end(ref), subjects.task(ref), subjects.dead(ref))
     ]
-    records = await tasks.newest(wanted)
+    records = await tasks.newest(wanted, leader=True)
     letters = []
     for ref in refs:
         record = records.get(subjects.end(ref))
@@ -94,13 +101,28 @@ async def note_replay(tasks: Log, letter: DeadLetter, replay: Ref) -> None:
     await tasks.link.jetstream.publish(tasks.subjects.dead(letter.ref), encode_dead_index(index))
 
 
-async def replay_raw(log: Log, ref: Ref, payload: bytes | None = None, *, timeout_s: float = 10.0) -> Stored:
+@overload
+async def replay_raw(
+    log: Log, ref: Ref, payload: bytes | None = ..., *, again: Literal[True] = ..., timeout_s: float = ...
+) -> Stored: ...
+@overload
+async def replay_raw(
+    log: Log, ref: Ref, payload: bytes | None = ..., *, again: bool, timeout_s: float = ...
+) -> Stored | None: ...
+async def replay_raw(
+    log: Log, ref: Ref, payload: bytes | None = None, *, again: bool = True, timeout_s: float = 10.0
+) -> Stored | None:
     """Submit a dead letter's work again without its contract, as it was or with another JSON payload.
 
+    One that was replayed before is replayed once more; not with `again` False: then None is returned.
+
     Only that the payload is proper JSON can be checked here; one that does not fit its model becomes a dead
-    letter at the worker. Raises ConfigError when there is no such letter, InvalidMessage; else as `submit`.
+    letter at the worker, whose contract also says how much time it has. Raises ConfigError when there is no such
+    letter, InvalidMessage; else as `submit`.
     """
     letter = await find_dead(log, ref)
+    if letter.replays and not again:
+        return None
     target = replay_ref(letter)
     data = letter.input
     if payload is not None:
@@ -112,7 +134,7 @@ async def replay_raw(log: Log, ref: Ref, payload: bytes | None = None, *, timeou
             raise InvalidMessage(
                 subject=log.subjects.task(target), field=error.field, reason=reason
             ) from error
-    item = Item(target, data, Trace.new().header, letter.marks)
+    item = Item(target, data, Trace.new().header, renewed(letter.marks, None))
     stored = await Submitter(log).submit(item, timeout_s=timeout_s)
     await note_replay(log, letter, target)
     return stored

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from roost.tasks.marks import ANY, find, order_of, read_marks, version_of
+from roost.tasks.marks import ANY, begin_of, due_of, find, order_of, read_marks, version_of
 from roost.tasks.records import Ref, Subjects
 from roost.transport import Message
 from roost.transport.ackinfo import parse_ack
@@ -16,6 +16,10 @@ TRACE_LENGTH = 55
 _is_turn = re.compile(
     r"([A-Za-z0-9_-]+)::([A-Za-z0-9_-]+)\.task\.([A-Za-z0-9_-]+)\.([0-9]{1,19})"
     r"\.([A-Za-z0-9_:-]+)\.([A-Za-z0-9_:-]+)"
+).fullmatch
+
+_is_wake = re.compile(
+    r"([A-Za-z0-9_-]+)::\.task\.([A-Za-z0-9_-]+)\.wake\.([0-9]{1,15})\.([A-Za-z0-9_:-]+)\.([A-Za-z0-9_:-]+)"
 ).fullmatch
 
 
@@ -37,6 +41,29 @@ class Turn:
         return cls(found[2], int(found[4]), Ref(found[5], found[3], found[6]))
 
 
+@dataclass(frozen=True, slots=True)
+class Wake:
+    """A task that had to wait may begin (`delays`)."""
+
+    begin_ms: int  # since 1970, as the task's mark has it
+    ref: Ref
+
+    @classmethod
+    def parse(cls, subject: str, subjects: Subjects) -> Wake | None:
+        """The wake that a subject names, None if it names none."""
+        prefix = f"{subjects.namespace}.run."
+        found = _is_wake(subject, len(prefix)) if subject.startswith(prefix) else None
+        if found is None or found[1] != found[2]:
+            return None
+        return cls(int(found[3]), Ref(found[4], found[2], found[5]))
+
+    def subject(self, subjects: Subjects) -> str:
+        """In a run of its own: ids that users choose have one colon behind the contract's name."""
+        name = self.ref.name
+        own = f"{subjects.namespace}.run.{name}::.task.{name}.wake"
+        return f"{own}.{self.begin_ms}.{self.ref.run}.{self.ref.id}"
+
+
 class Delivery:
     """What was delivered, and what the worker knows of it meanwhile."""
 
@@ -46,6 +73,7 @@ class Delivery:
         "data",
         "deadline",
         "delivered",
+        "due_s",
         "expired",
         "message",
         "noted",
@@ -56,7 +84,9 @@ class Delivery:
         "subject",
         "token",
         "turn",
+        "wake",
         "withdrawn",
+        "woken_s",
     )
 
     def __init__(self, message: Message, ref: Ref, seq: int, delivered: int, stored_s: float) -> None:
@@ -66,6 +96,8 @@ class Delivery:
         self.data = message.data
         self.ref = ref
         self.turn: Turn | None = None  # if it is delivered for its turn
+        self.wake: Wake | None = None  # if it is delivered because it may begin now
+        self.woken_s = 0.0  # server time at which that was stored
         self.seq = seq  # of the task in the stream: the guard of its end
         self.delivered = delivered
         self.stored_s = stored_s  # server time, seconds since 1970
@@ -76,10 +108,11 @@ class Delivery:
         self.withdrawn = False  # it was cancelled: whatever its handler comes to is not wanted
         self.deadline: float | None = None  # loop time at which the attempt is ended
         self.expired = False  # it was ended for that
+        self.due_s: float | None = None  # server time by which the task must have an outcome
 
     @classmethod
     def of(cls, message: Message, subjects: Subjects) -> Delivery:
-        """Raises ValueError when the message is not a delivery of a task record, nor of a turn."""
+        """Raises ValueError when the message is not a delivery of a task record, nor of a turn or a wake."""
         parsed = subjects.parse(message.subject)
         if parsed is None:
             turn = Turn.parse(message.subject, subjects)
@@ -88,13 +121,19 @@ class Delivery:
                 delivery = cls(message, turn.ref, ack.stream_seq, ack.delivered, ack.timestamp_s)
                 delivery.turn = turn
                 return delivery
+            wake = Wake.parse(message.subject, subjects)
+            if wake is not None:
+                ack = parse_ack(message.reply)
+                delivery = cls(message, wake.ref, ack.stream_seq, ack.delivered, ack.timestamp_s)
+                delivery.wake, delivery.woken_s = wake, ack.timestamp_s
+                return delivery
         if parsed is None or parsed[0] != "task":
             raise ValueError("its subject does not name a task")
         ack = parse_ack(message.reply)
         return cls(message, parsed[1], ack.stream_seq, ack.delivered, ack.timestamp_s)
 
     def adopt(self, message: Message, subject: str, seq: int, stored_s: float) -> None:
-        """Become the delivery of the task whose turn it is, as it was read from the log."""
+        """Become the delivery of the task whose turn it is, or that may begin, as it was read from the log."""
         self.message = message
         self.subject = subject
         self.data = message.data
@@ -103,7 +142,7 @@ class Delivery:
 
     @property
     def marked(self) -> bool:
-        """Whether its header says anything of the kind that the next three do."""
+        """Whether its header says anything of the kind that the next five do."""
         return ANY in self.message.head
 
     @property
@@ -115,6 +154,16 @@ class Delivery:
     def version(self) -> int:
         """Of the contract, as its submitter knew it."""
         return version_of(read_marks(self.message.head))
+
+    @property
+    def marked_due_s(self) -> float | None:
+        """Its deadline as its submitter wrote it, seconds since 1970; None if it wrote none."""
+        return due_of(read_marks(self.message.head))
+
+    @property
+    def begin_ms(self) -> int | None:
+        """When it may begin, milliseconds since 1970; None: at once."""
+        return begin_of(read_marks(self.message.head))
 
     @property
     def copied(self) -> bool:

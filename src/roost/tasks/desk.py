@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence, Sized
+from datetime import datetime
 from typing import Any, TypeVar
 
 from roost.codec import Codec
 from roost.contracts import Task, Workflow
-from roost.errors import ConfigError, Conflict
+from roost.errors import ConfigError, Conflict, StoreFull, SubmissionUnknown
 from roost.observe import Trace
 from roost.subjects import key_token
 from roost.tasks.dead import find_dead, note_replay, replay_ref
+from roost.tasks.deadlines import due
+from roost.tasks.delays import begin_at
 from roost.tasks.handle import Cancel, Handle
 from roost.tasks.log import Log
-from roost.tasks.marks import marks_of
+from roost.tasks.marks import begin_mark, marks_of, renewed
 from roost.tasks.outcome import DeadLetter
 from roost.tasks.records import Ref, end_codec
-from roost.tasks.submit import Item, Submitter, new_id
+from roost.tasks.submit import BATCH, Item, Stored, Submitter, new_id
 from roost.tasks.waiting import Waiter
+from roost.tasks.windows import windows
 
 I = TypeVar("I")
 O = TypeVar("O")
+
+AHEAD = 4 * BATCH
+"""Values that are read before they are stored."""
 
 _end_codecs: dict[Any, Codec[Any]] = {}
 """By type of the output and its limits; to build one takes longer than many tasks."""
@@ -36,52 +43,104 @@ class Desk:
         self._submitter = Submitter(log)
 
     async def submit(
-        self, task: Task[I, O] | Workflow[I, O], value: I, *, key: str | None, timeout_s: float, trace: Trace
+        self,
+        task: Task[I, O] | Workflow[I, O],
+        value: I,
+        *,
+        key: str | None,
+        delay_s: float | None = None,
+        at: datetime | None = None,
+        timeout_s: float,
+        trace: Trace,
     ) -> Handle[O]:
         ref = _ref(task, key)
         data = task.input_codec.encode(value, subject=self._log.subjects.task(ref))
         covered = self.waiter.covers(task.name)
-        stored = await self._submitter.submit(
-            Item(ref, data, trace.header, marks_of(task, value)), timeout_s=timeout_s
-        )
+        begin_ms = await self._begin_ms(delay_s, at, keyed=key is not None)
+        due_s = await self._due_s(task, begin_ms) if task.deadline_s is not None else None
+        marks = marks_of(task, value, due_s) + begin_mark(begin_ms)
+        stored = await self._submitter.submit(Item(ref, data, trace.header, marks), timeout_s=timeout_s)
         created = stored.seq > 0
         return self._handle(task, ref, key, created=created, fresh=created and covered)
 
     async def submit_many(
         self,
         task: Task[I, O],
-        values: Sequence[I],
+        values: Iterable[I] | AsyncIterable[I],
         *,
         keys: Sequence[str] | None,
+        key: Callable[[I], str] | None,
         timeout_s: float,
         trace: Trace,
     ) -> list[Handle[O]]:
-        if keys is not None and len(keys) != len(values):
-            raise ConfigError(
-                f"{len(values)} values but {len(keys)} keys; give one key for each value, or none"
-            )
-        items: dict[Ref, Item] = {}
-        refs: list[Ref] = []
-        for number, value in enumerate(values):
-            key = keys[number] if keys is not None else None
-            ref = _ref(task, key)
-            subject = self._log.subjects.task(ref)
-            data = task.input_codec.encode(value, subject=subject)
-            twin = items.setdefault(ref, Item(ref, data, trace.header, marks_of(task, value)))
-            if twin.data != data:
-                raise Conflict(
-                    key=key or ref.id,
-                    subject=subject,
-                    text=f"key {key!r} stands for two different values in one call; nothing was stored. Give each "
-                    "value a key of its own.",
+        if keys is not None:
+            if key is not None:
+                raise ConfigError("give keys, or a function key that names each value, not both")
+            if not isinstance(values, Sized):
+                raise ConfigError("keys go with values that have a length; give a function key for others")
+            if len(keys) != len(values):
+                raise ConfigError(
+                    f"{len(values)} values but {len(keys)} keys; give one key for each value, or none"
                 )
-            refs.append(ref)
-        stored = await self._submitter.submit_many(list(items.values()), timeout_s=timeout_s)
-        created = {one.ref: one.seq > 0 for one in stored}
-        return [
-            self._handle(task, ref, keys[number] if keys is not None else None, created=created[ref])
-            for number, ref in enumerate(refs)
-        ]
+            left = iter(keys)
+
+            def next_key(value: I) -> str:
+                return next(left)
+
+            key = next_key
+        each = self.submit_each(task, values, key=key, timeout_s=timeout_s, trace=trace)
+        return [handle async for handle in each]
+
+    async def submit_each(
+        self,
+        task: Task[I, O],
+        values: Iterable[I] | AsyncIterable[I],
+        *,
+        key: Callable[[I], str] | None,
+        timeout_s: float,
+        trace: Trace,
+    ) -> AsyncIterator[Handle[O]]:
+        count = 0
+        async for window in windows(values, AHEAD):
+            keys = [key(value) for value in window] if key is not None else [None] * len(window)
+            due_s = await self._due_s(task)
+            items: dict[Ref, Item] = {}
+            refs: list[Ref] = []
+            for value, name in zip(window, keys, strict=True):
+                ref = _ref(task, name)
+                subject = self._log.subjects.task(ref)
+                data = task.input_codec.encode(value, subject=subject)
+                twin = items.setdefault(ref, Item(ref, data, trace.header, marks_of(task, value, due_s)))
+                if twin.data != data:
+                    raise Conflict(
+                        key=name or ref.id,
+                        subject=subject,
+                        text=f"key {name!r} stands for two different values in one call; neither was stored. Give "
+                        "each value a key of its own.",
+                    )
+                refs.append(ref)
+            done: dict[Ref, Stored] = {}
+            failure: StoreFull | SubmissionUnknown | None = None
+            try:
+                await self._submitter.submit_many(list(items.values()), done, timeout_s=timeout_s)
+            except (StoreFull, SubmissionUnknown) as error:
+                failure = error
+            for ref, name in zip(refs, keys, strict=True):
+                stored = done.get(ref)
+                if stored is None:
+                    break
+                count += 1
+                yield self._handle(task, ref, name, created=stored.seq > 0)
+            if isinstance(failure, StoreFull):
+                raise StoreFull(
+                    stream=failure.stream,
+                    used=failure.used,
+                    limit=failure.limit,
+                    open=failure.open,
+                    stored=count,
+                ) from failure
+            if failure is not None:
+                raise SubmissionUnknown(failure.ids, stored=count) from failure
 
     async def replay(
         self, task: Task[I, O], letter: DeadLetter | str, value: I | None, *, timeout_s: float
@@ -95,11 +154,28 @@ class Desk:
         target = replay_ref(letter if isinstance(letter, DeadLetter) else current)
         subject = self._log.subjects.task(target)
         data = current.input if value is None else task.input_codec.encode(value, subject=subject)
-        marks = current.marks if value is None else marks_of(task, value)
+        due_s = await self._due_s(task)
+        marks = renewed(current.marks, due_s) if value is None else marks_of(task, value, due_s)
         item = Item(target, data, Trace.new().header, marks)
         stored = await self._submitter.submit(item, timeout_s=timeout_s)
         await note_replay(self._log, current, target)
         return self._handle(task, target, None, created=stored.seq > 0)
+
+    async def _begin_ms(self, delay_s: float | None, at: datetime | None, *, keyed: bool) -> int | None:
+        """When a task that is submitted now may begin, by the server's clock. Raises ConfigError."""
+        if delay_s is None and at is None:
+            return None
+        await self._log.ensure()
+        return begin_at(delay_s, at, now_s=self._log.now_s(), keyed=keyed)
+
+    async def _due_s(
+        self, task: Task[Any, Any] | Workflow[Any, Any], begin_ms: int | None = None
+    ) -> float | None:
+        """When a task that is submitted now must be over; what time it is there is known by the log."""
+        if task.deadline_s is None:
+            return None
+        await self._log.ensure()
+        return due(task, begin_ms / 1000 if begin_ms is not None else self._log.now_s())
 
     def handle(self, task: Task[I, O] | Workflow[I, O], id: str) -> Handle[O]:
         return self._handle(task, Ref.parse(id, task.name), None, created=False)

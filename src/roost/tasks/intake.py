@@ -13,7 +13,10 @@ from typing import Any, Literal
 
 from roost.contracts import Task, Workflow
 from roost.errors import RoostError
+from roost.tasks.delays import Delays
 from roost.tasks.delivery import Delivery, nak
+from roost.tasks.firings import Firings
+from roost.tasks.gate import Gate
 from roost.tasks.log import Log
 from roost.tasks.order import Order
 from roost.tasks.outcomes import HandBack, OutcomeWriter
@@ -42,13 +45,17 @@ class Intake:
         *,
         concurrency: int,
         instance: str,
+        gate: Gate | None = None,
     ) -> None:
         self._log = tasks
         self._task = task
         self._concurrency = concurrency
         self._instance = instance
+        self._gate = gate
         self._writer = OutcomeWriter(tasks)
         self._order = Order(tasks) if isinstance(task, Task) else None
+        self._delays = Delays(tasks)
+        self._firings = Firings(tasks, task, self._delays)
         self._running: dict[asyncio.Task[None], Delivery] = {}
         self._pump: Pump | None = None
         self._beat: asyncio.TimerHandle | None = None
@@ -66,7 +73,7 @@ class Intake:
 
     async def start(self) -> None:
         """Begin to take work. Raises ConfigMismatch, StreamMissing."""
-        durable, self._since_s = await self._log.ensure_consumer(self._task.name, self._task.ack_wait_s)
+        durable, self._since_s = await self._log.ensure_consumer(self._task)
         self._pump = Pump(
             self._log.link.client,
             self._log.stream,
@@ -81,17 +88,24 @@ class Intake:
             f"{self._log.subjects.namespace}.cancel.{self._task.name}.>", self._cancel_asked
         )
         self._heartbeat()
+        if self._gate is not None:
+            self._gate.attach(self._pump)
         self._pump.start()
+        self._firings.start()
 
     def _room(self) -> int:
         """How many more deliveries may be taken on."""
-        return self._concurrency - len(self._running)
+        room = self._concurrency - len(self._running)
+        return room if self._gate is None else self._gate.room(room)
 
     def quiesce(self) -> None:
         """Take no new work; what runs goes on."""
         self._stopping = True
+        if self._gate is not None:
+            self._gate.stop()
         if self._pump is not None:
             self._pump.stop()
+        self._firings.quiesce()
         if self._reconnected in self._log.link.client.on_reconnect:
             self._log.link.client.on_reconnect.remove(self._reconnected)
 
@@ -105,10 +119,13 @@ class Intake:
             running.cancel()
         if rest:
             await asyncio.wait(rest, timeout=2.0)
+        if self._gate is not None:
+            await self._gate.close()
         if self._beat is not None:
             self._beat.cancel()
         if self._cancels is not None:
             self._log.link.client.unlisten(self._cancels)
+        await self._firings.stop()
         others = [*self._checks, *([self._ensuring] if self._ensuring is not None else [])]
         for other in others:
             other.cancel()
@@ -129,6 +146,8 @@ class Intake:
         if self._stopping:
             self._answer(delivery, b"-NAK")
             return
+        if self._gate is not None:
+            self._gate.take(delivery)
         loop = asyncio.get_running_loop()
         delivery.begun = loop.time()
         running = loop.create_task(self._run(delivery), name=f"roost-task-{delivery.ref.name}")
@@ -136,7 +155,9 @@ class Intake:
         running.add_done_callback(self._finished)
 
     def _finished(self, running: asyncio.Task[None]) -> None:
-        del self._running[running]
+        delivery = self._running.pop(running)
+        if self._gate is not None:
+            self._gate.left(delivery)
         if self._pump is not None:
             self._pump.wake()
         if not running.cancelled() and running.exception() is not None:
@@ -213,7 +234,7 @@ class Intake:
         """
         try:
             await asyncio.sleep(SETTLE_S * (0.5 + random.random()))
-            _, created_s = await self._log.ensure_consumer(self._task.name, self._task.ack_wait_s)
+            _, created_s = await self._log.ensure_consumer(self._task)
             self._since_s = max(created_s, self._back_s)
         except RoostError as error:
             self._log.journal.record(

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from roost.contracts import Task, Workflow
 from roost.errors import ConfigError, ConfigMismatch, JetStreamError, StreamMissing
 from roost.observe import Journal
 from roost.tasks.batch import Pairs
@@ -27,6 +28,9 @@ from roost.transport.jetstream import (
     STREAM_NOT_FOUND,
 )
 
+LOOKS = 12
+LOOK_S = 0.05
+"""A log that was made just now is looked for so often, in seconds of a pause that grows by this much: 4 s."""
 READ_BATCH = 500
 """Subjects per batched read; the server refuses more than 1,000 (status 413)."""
 
@@ -57,8 +61,19 @@ class Log:
         self.journal = journal
         self._offset_s = time.time() - time.monotonic()
         self._ready = False
+        self._replicas = 0
         self._lock = asyncio.Lock()
         self.room = Room(link.jetstream, self.subjects, journal, self._stream_info)
+
+    @property
+    def ready(self) -> bool:
+        """Whether `ensure` has found it as it should be."""
+        return self._ready
+
+    @property
+    def replicated(self) -> bool:
+        """Whether a direct get may be answered by a replica that lags behind; also while that is not known."""
+        return self._replicas != 1
 
     def now_s(self) -> float:
         """Server time: deadlines hold although this machine's clock is wrong, or is set while this runs."""
@@ -72,15 +87,12 @@ class Log:
             if self._ready:
                 return
             wanted = stream_config(self.subjects)
-            try:
-                info = await self._stream_info()
-            except JetStreamError as error:
-                if error.err_code != STREAM_NOT_FOUND:
-                    raise
-                info = await self._create(wanted)
+            self.link.jetstream.found_new()
+            info = await self._seen() or await self._create(wanted)
             found = differences(wanted, info["config"])
             if found:
                 raise ConfigMismatch(f"stream {self.stream}", found)
+            self.link.jetstream.found_new()
             self._ready = True
 
     async def _create(self, wanted: dict[str, Any]) -> Any:
@@ -94,7 +106,21 @@ class Log:
                 raise explained(error, replicas) from error
         except PermissionError as error:
             raise StreamMissing(self.stream) from error
+        for tries in range(LOOKS):  # in a cluster the one who is asked may not have heard of it yet
+            info = await self._seen()
+            if info is not None:
+                return info
+            await asyncio.sleep(LOOK_S * (tries + 1))
         return await self._stream_info()
+
+    async def _seen(self) -> Any:
+        """Stream information; None when there is no such stream."""
+        try:
+            return await self._stream_info()
+        except JetStreamError as error:
+            if error.err_code != STREAM_NOT_FOUND:
+                raise
+            return None
 
     async def _stream_info(self) -> Any:
         """Stream information; also sets the clock and the room by it."""
@@ -104,17 +130,18 @@ class Log:
         stamp = info.get("ts")
         if stamp:
             self._offset_s = parse_time(stamp) - (asked + answered) / 2
+        self._replicas = info["config"].get("num_replicas", 1)
         self.room.found(info)
         return info
 
-    async def ensure_consumer(self, name: str, ack_wait_s: float) -> tuple[str, float]:
+    async def ensure_consumer(self, task: Task[Any, Any] | Workflow[Any, Any]) -> tuple[str, float]:
         """Create the consumer of a task contract, or compare it; its name, and since when it is there.
 
         Raises ConfigMismatch.
         """
-        durable = consumer_name(name)
-        since_s = await self.ensure_consumer_of(durable, consumer_config(self.subjects, name, ack_wait_s))
-        return durable, since_s
+        durable = consumer_name(task.name)
+        wanted = consumer_config(self.subjects, task.name, task.ack_wait_s, task.max_running)
+        return durable, await self.ensure_consumer_of(durable, wanted)
 
     async def ensure_consumer_of(self, durable: str, wanted: dict[str, Any]) -> float:
         """Create a durable consumer, or compare it; since when it is there. Raises ConfigMismatch, ConfigError.
@@ -178,14 +205,23 @@ class Log:
         message = await self.link.jetstream.next(self.stream, seq, pattern)
         return _record(message) if message is not None else None
 
-    async def newest(self, subjects: Sequence[str]) -> dict[str, Record]:
-        """The newest record of each subject (or wildcard) that has one, by subject."""
+    async def newest(self, subjects: Sequence[str], *, leader: bool = False) -> dict[str, Record]:
+        """The newest record of each subject (or wildcard) that has one, by subject.
+
+        With `leader`, those without one (not of wildcards) are asked for again where none can be missing.
+        """
         found: dict[str, Record] = {}
         for begin in range(0, len(subjects), READ_BATCH):
             query = {"multi_last": list(subjects[begin : begin + READ_BATCH])}
             for message in await self.link.jetstream.read(self.stream, query):
                 record = _record(message)
                 found[record.subject] = record
+        if leader:
+            for subject in subjects:
+                if subject not in found and "*" not in subject:
+                    missed = await self.last(subject, leader=True)
+                    if missed is not None:
+                        found[subject] = missed
         return found
 
     async def subjects_matching(self, pattern: str) -> list[str]:
@@ -201,19 +237,27 @@ class Log:
                 return sorted(found)
 
     async def read_all(self, pattern: str, *, start_seq: int = 1, batch: int = 1000) -> list[Record]:
-        """Every record on subjects that match a pattern, in log order."""
+        """Every record on subjects that match a pattern, in log order, up to the newest that the leader has."""
         records: list[Record] = []
         seq = start_seq
         while True:
-            page = await self.page({"seq": seq, "next_by_subj": pattern, "batch": batch})
+            page = await self.page({"seq": seq, "next_by_subj": pattern, "batch": batch}, leader=True)
             if not page:  # a short page is no end: the server may cut one for its size
                 return records
             records += page
             seq = records[-1].seq + 1
 
-    async def page(self, query: dict[str, Any]) -> list[Record]:
-        """The records that one batched direct get returns."""
-        return [_record(message) for message in await self.link.jetstream.read(self.stream, query)]
+    async def page(self, query: dict[str, Any], *, leader: bool = False) -> list[Record]:
+        """The records that one batched direct get returns.
+
+        A replica may lag behind. It shows no record without all before it, but that it shows none says nothing: with
+        `leader`, what is returned is empty only where the leader has none either.
+        """
+        found = [_record(message) for message in await self.link.jetstream.read(self.stream, query)]
+        if leader and not found:
+            first = await self.from_leader({"seq": query["seq"], "next_by_subj": query["next_by_subj"]})
+            return [first] if first is not None else []
+        return found
 
 
 _place = re.compile(

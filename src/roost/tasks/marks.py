@@ -1,7 +1,7 @@
-"""What the header of a task says beside its input: the contract's version, and whom it has to wait for. Pure.
+"""What the header of a task says beside its input: version, whom it has to wait for, until when it has time. Pure.
 
-A worker must know both before it looks at the input, which it may not be able to read, and so must workers in
-other languages. A task of version 1 that has no order has neither header, and costs nothing.
+A worker must know them before it looks at the input, which it may not be able to read, and so must workers in
+other languages. A task of version 1 that has no order and no deadline has none of these headers, and costs nothing.
 """
 
 from __future__ import annotations
@@ -19,18 +19,26 @@ from roost.tasks.batch import Pairs
 
 VERSION = "Roost-Version"
 ORDER = "Roost-Order"
+NOT_BEFORE = "Roost-Not-Before"
+"""Until when it has to wait: milliseconds since 1970, server time."""
+DEADLINE = "Roost-Deadline"
+"""When it must have an outcome: milliseconds since 1970, server time."""
+MARKS = (VERSION, ORDER, NOT_BEFORE, DEADLINE)
 ANY = b"\r\nRoost-"
 """Stands in a header block that has a mark."""
 MOST_DIGITS = 6
+MOST_TIME_DIGITS = 15
 
 
-def marks_of(contract: Task[Any, Any] | Workflow[Any, Any], value: Any) -> Pairs:
-    """The marks of a task that is submitted with `value`.
+def marks_of(contract: Task[Any, Any] | Workflow[Any, Any], value: Any, due_s: float | None = None) -> Pairs:
+    """The marks of a task that is submitted with `value`, to be over by `due_s` (seconds since 1970).
 
     Raises ConfigError for an order key that is no text, UnsafeToken for an empty one, and what the contract's
     function raises.
     """
     marks: Pairs = () if contract.version == 1 else ((VERSION, str(contract.version)),)
+    if due_s is not None:
+        marks = (*marks, (DEADLINE, str(round(due_s * 1000))))
     if contract.order_key is None:
         return marks
     key = contract.order_key(value)
@@ -47,7 +55,7 @@ def read_marks(head: bytes) -> Pairs:
     """The marks in the header block of a task."""
     if ANY not in head:
         return ()
-    return tuple((name, value) for name in (VERSION, ORDER) if (value := find(head, name)))
+    return tuple((name, value) for name in MARKS if (value := find(head, name)))
 
 
 def find(head: bytes, name: str) -> str:
@@ -68,6 +76,38 @@ def order_of(marks: Pairs) -> str:
             except ValueError:
                 return ""
     return ""
+
+
+def due_of(marks: Pairs) -> float | None:
+    """The deadline among `marks`, seconds since 1970; None if there is none, or a stranger's that is no number."""
+    ms = _time(marks, DEADLINE)
+    return ms / 1000 if ms is not None else None
+
+
+def begin_mark(begin_ms: int | None) -> Pairs:
+    """The mark of a task that may not begin before a time, in milliseconds since 1970."""
+    return () if begin_ms is None else ((NOT_BEFORE, str(begin_ms)),)
+
+
+def begin_of(marks: Pairs) -> int | None:
+    """When a task with these marks may begin, milliseconds since 1970; None: at once, or a stranger's is no number."""
+    return _time(marks, NOT_BEFORE)
+
+
+def _time(marks: Pairs, wanted: str) -> int | None:
+    for name, value in marks:
+        if name == wanted and value.isdecimal() and value.isascii() and len(value) <= MOST_TIME_DIGITS:
+            return int(value)
+    return None
+
+
+def renewed(marks: Pairs, due_s: float | None) -> Pairs:
+    """The same marks with another deadline, or none: of a task that is submitted in the place of an old one.
+
+    What the old one has waited for is over.
+    """
+    others = tuple(pair for pair in marks if pair[0] not in (DEADLINE, NOT_BEFORE))
+    return others if due_s is None else (*others, (DEADLINE, str(round(due_s * 1000))))
 
 
 def version_of(marks: Pairs) -> int:

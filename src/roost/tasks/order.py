@@ -17,6 +17,7 @@ import re
 from dataclasses import dataclass
 
 from roost.errors import JetStreamError, RoostError
+from roost.tasks.adopting import adopt
 from roost.tasks.batch import Pairs
 from roost.tasks.delivery import Delivery, Turn
 from roost.tasks.log import Log, Record
@@ -30,8 +31,6 @@ PAGE = 200
 """Places of a queue that are looked at together."""
 TRIES = 8
 """Writes of one place or turn before its delivery goes back to the server."""
-LAG_S = 0.25
-"""Seconds after which a task is asked for again that this server's replica does not have yet."""
 ORDER_BYTES = 500
 """About what place and turn take in the store."""
 _place_of = re.compile(r".*\.([A-Za-z0-9_:-]+)\.([A-Za-z0-9_:-]+)").fullmatch
@@ -105,23 +104,11 @@ class Order:
         """
         log, turn = self._log, delivery.turn
         assert turn is not None
-        task, end = log.subjects.task(turn.ref), log.subjects.end(turn.ref)
-        found = {
-            log.record_of(one).subject: one
-            for one in await log.link.jetstream.read(log.stream, {"multi_last": [task, end]})
-        }
-        if end in found:
-            return False, log.record_of(found[end])
-        if task not in found:
-            if await log.last(task, leader=True) is not None:
-                raise HandBack("its task is not to be seen here yet", LAG_S)
-            return False, None
-        record = log.record_of(found[task])
-        delivery.adopt(found[task], record.subject, record.seq, record.stored_s)
-        if delivery.order != turn.key:
+        runs, end = await adopt(log, delivery)
+        if runs and delivery.order != turn.key:
             log.journal.record("foreign_record", subject=delivery.subject, reason="a turn in another's queue")
             return False, None
-        return True, None
+        return runs, end
 
     async def hand_on(self, turn: Turn, *, again: bool) -> None:
         """The task of a turn has its outcome, or is gone: the next one's turn.

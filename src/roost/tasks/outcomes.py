@@ -207,5 +207,5 @@ def _has_token(data: bytes, token: str) -> bool:
 
 
 async def pause(tries: int) -> None:
-    """A growing, jittered moment."""
-    await asyncio.sleep(min(2.0, 0.02 * 2 ** min(tries, 7)) * (0.5 + random.random()))
+    """A growing, jittered moment: 0.75 s at most, for as long do waiting outcomes keep slots from fresh work."""
+    await asyncio.sleep(min(0.5, 0.02 * 2 ** min(tries, 5)) * (0.5 + random.random()))

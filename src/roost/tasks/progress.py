@@ -20,7 +20,7 @@ from typing import Any, Generic, Literal, NotRequired, TypeVar
 from typing_extensions import TypedDict
 
 from roost.codec import Codec, Limits
-from roost.errors import InvalidMessage, JetStreamError, RequestTimeout, RoostError, TooLarge
+from roost.errors import InvalidMessage, RequestTimeout, RoostError, TooLarge
 from roost.tasks.log import Log, Record
 from roost.tasks.records import Ref
 from roost.tasks.storing import store
@@ -43,7 +43,6 @@ LOOK_S = 1.0
 """Seconds between looks at the log without a hint."""
 RECORD_BYTES = 200
 """About what a stored chunk takes beside its value."""
-NO_MESSAGE = 10037
 
 _is_number = re.compile("[0-9]{1,9}").fullmatch
 
@@ -141,14 +140,16 @@ async def read_chunks(
     try:
         while True:
             last = ended.result().seq if ended.done() else None
+            # A replica that lags behind shows less than there is: after a hint and after the outcome, ask the leader.
+            leader = news.is_set() or last is not None
             news.clear()
             try:
                 query = {"seq": following, "next_by_subj": pattern, "batch": PAGE, "max_bytes": PAGE_BYTES}
-                page = await log.page(query)
+                page = await log.page(query, leader=leader)
                 if last is None and page:  # had it an outcome already, as these were read?
-                    end = await log.last(log.subjects.end(ref))
+                    end = await log.last(log.subjects.end(ref), leader=True)
                     last = end.seq if end is not None else None
-                elif last is not None and not page and not await _more(log, pattern, following, last):
+                elif last is not None and not page:
                     return
             except RoostError as error:
                 log.journal.count(f"chunks_not_read:{type(error).__name__}")
@@ -180,18 +181,6 @@ async def read_chunks(
 
 def _size(record: Record) -> int:
     return len(record.data)
-
-
-async def _more(log: Log, pattern: str, following: int, last: int) -> bool:
-    """Whether the leader has a record that a replica has not shown yet, before the outcome at `last`."""
-    try:
-        query = {"seq": following, "next_by_subj": pattern}
-        found = await log.link.jetstream.call(f"STREAM.MSG.GET.{log.stream}", query)
-    except JetStreamError as error:
-        if error.err_code == NO_MESSAGE:
-            return False
-        raise
-    return int(found["message"]["seq"]) <= last
 
 
 class _Executions:

@@ -11,13 +11,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from roost.contracts import MAX_OPEN
 from roost.errors import Difference
 from roost.subjects import key_token
 from roost.tasks.records import Subjects
-
-MAX_ACK_PENDING = 20_000
-"""Tasks of one contract that may be running or in backoff at once, over all instances. Tasks in backoff
-hold a slot, so this bounds how many may wait before fresh ones have to."""
 
 MAX_WAITING_PULLS = 4096
 """Open pulls per consumer; each worker process keeps two."""
@@ -25,6 +22,12 @@ MAX_WAITING_PULLS = 4096
 RUN_REPORT_S = 7 * 86_400
 """How long the server keeps the place of a reporter of one run while no instance of it is up, in seconds. Runs
 are many, and the consumer of each would stay for ever; one that comes back later begins at the first outcome."""
+
+MOST_MISSED = 100
+"""Firings of one schedule that are kept while no worker takes them; of more, the oldest go."""
+FIRED_ACK_WAIT_S = 5.0
+"""What a worker had in hand when it died goes to another after so many seconds; it is a write or two."""
+FIRED_MAX_PENDING = 1000
 
 RESERVE = 0.8
 """Share of `max_bytes` up to which new work is accepted; the rest is for accepted work to finish."""
@@ -41,7 +44,6 @@ def stream_config(subjects: Subjects) -> dict[str, Any]:
         "max_msgs": -1,
         "max_msgs_per_subject": -1,
         "max_age": 0,
-        "deny_delete": True,
         "deny_purge": False,
         "allow_rollup_hdrs": False,
         "allow_direct": True,
@@ -64,8 +66,10 @@ def stream_config(subjects: Subjects) -> dict[str, Any]:
     }
 
 
-def consumer_config(subjects: Subjects, name: str, ack_wait_s: float) -> dict[str, Any]:
-    """The consumer that all workers of a task contract share."""
+def consumer_config(
+    subjects: Subjects, name: str, ack_wait_s: float, max_running: int | None = None
+) -> dict[str, Any]:
+    """The consumer that all workers of a task contract share; it delivers `max_running` tasks at most at once."""
     return {
         "durable_name": consumer_name(name),
         "filter_subject": subjects.tasks_of(name),
@@ -74,7 +78,7 @@ def consumer_config(subjects: Subjects, name: str, ack_wait_s: float) -> dict[st
         "ack_policy": "explicit",
         "ack_wait": int(ack_wait_s * 1e9),
         "max_deliver": -1,
-        "max_ack_pending": MAX_ACK_PENDING,
+        "max_ack_pending": max_running or MAX_OPEN,
         "max_waiting": MAX_WAITING_PULLS,
         # What would withhold payloads or deliveries if somebody had set it:
         "headers_only": False,
@@ -138,6 +142,62 @@ def report_config(subjects: Subjects, reported: Reported, ack_wait_s: float) -> 
         "max_ack_pending": 1,
         "inactive_threshold": RUN_REPORT_S * 10**9 if reported.run else 0,
     }
+
+
+def timetable_stream(namespace: str) -> str:
+    """Not ``ROOST_…``: a namespace may have any name, and its log is called so."""
+    return f"ROOST-SCHED_{namespace}"
+
+
+def timetable_config(namespace: str) -> dict[str, Any]:
+    """The stream of schedules. Its replicas and placement are the administrator's and not compared.
+
+    The server refuses ``discard: new`` where there are schedules, so a limit in bytes would remove the oldest of them:
+    there is none. What workers have taken is removed, which is what ``workqueue`` is for.
+    """
+    return {
+        "name": timetable_stream(namespace),
+        "subjects": [f"{namespace}.sched.>", f"{namespace}.fired.>"],
+        "retention": "workqueue",
+        "storage": "file",
+        "discard": "old",
+        "max_msgs": -1,
+        "max_bytes": -1,
+        "max_msgs_per_subject": MOST_MISSED,
+        "max_age": 0,
+        "allow_direct": True,
+        "allow_msg_schedules": True,
+        "sealed": False,
+        "no_ack": False,
+        "max_msg_size": -1,
+        "mirror": None,
+        "sources": None,
+        "subject_transform": None,
+    }
+
+
+def fired_config(namespace: str, name: str) -> dict[str, Any]:
+    """The consumer of what fires for one contract, which its workers share."""
+    return {
+        "durable_name": consumer_of_fired(name),
+        "filter_subject": f"{namespace}.fired.{name}.>",
+        "deliver_policy": "all",
+        "replay_policy": "instant",
+        "ack_policy": "explicit",
+        "ack_wait": int(FIRED_ACK_WAIT_S * 1e9),
+        "max_deliver": -1,
+        "max_ack_pending": FIRED_MAX_PENDING,
+        "max_waiting": MAX_WAITING_PULLS,
+        "headers_only": False,
+        "inactive_threshold": 0,
+        "mem_storage": False,
+        "deliver_subject": None,
+    }
+
+
+def consumer_of_fired(name: str) -> str:
+    """The consumer of what fires for a contract."""
+    return f"fired_{name}"
 
 
 def differences(wanted: Mapping[str, Any], found: Mapping[str, Any]) -> list[Difference]:

@@ -29,6 +29,7 @@ async def attach(log: Log) -> None:
     """Use a log as it is. Raises StreamMissing when there is none."""
     try:
         await log._stream_info()
+        log.link.jetstream.found_new()
     except JetStreamError as error:
         if error.err_code == STREAM_NOT_FOUND:
             raise StreamMissing(log.stream) from error
@@ -40,7 +41,7 @@ async def find_task(log: Log, id: str) -> Ref:
     """The task that an id names, as `Handle.id` gives it. Raises ConfigError when there is none."""
     ref = Ref.parse(id, "*")
     if "/" in id:
-        found = [ref] if await log.last(log.subjects.task(ref)) is not None else []
+        found = [ref] if await log.last(log.subjects.task(ref), leader=True) is not None else []
     else:
         subjects = await log.subjects_matching(log.subjects.task(ref))
         found = [parsed[1] for parsed in map(log.subjects.parse, subjects) if parsed is not None]
@@ -55,7 +56,7 @@ async def find_task(log: Log, id: str) -> Ref:
 async def read_history(log: Log, ref: Ref) -> TaskHistory | None:
     """What happened to one task; None when it is not in the log."""
     subjects = log.subjects
-    records = await log.newest([subjects.task(ref), subjects.note(ref, "*"), subjects.end(ref)])
+    records = await log.newest([subjects.task(ref), subjects.note(ref, "*"), subjects.end(ref)], leader=True)
     found = histories(records.values(), subjects, _counting(log))
     return found[0] if found else None
 

@@ -10,6 +10,7 @@ come from a stranger: decoding checks everything and raises InvalidMessage.
     <ns>.run.<run>.chunk.<name>.<id>.<k>     what attempt k emits        outside the guard
     <ns>.run.<run>.progress.<name>.<id>.<k>  how far attempt k is        outside the guard
     <ns>.run.<run>.once.<name>.<id>.<e>      the result of effect e      written once
+    <ns>.run.<run>.deadline.<name>.<id>.<ms> index of deadlines          beside a task that has one of its own
 
 Those of order keys are in `order`.
 """
@@ -44,7 +45,7 @@ _is_record = re.compile(
 ).fullmatch
 _is_id = re.compile("[A-Za-z0-9_:-]+").fullmatch
 
-NUMBERED = ("note", "chunk", "progress", "once")
+NUMBERED = ("note", "chunk", "progress", "once", "deadline")
 """Kinds of records of which a task has several: a token follows its id."""
 ERROR_TEXT = 1000
 """Characters kept of an error's message in the log."""
@@ -103,6 +104,14 @@ class Subjects:
     def once(self, ref: Ref, name: str) -> str:
         """The recorded result of an effect within a task."""
         return f"{self._runs}{ref.run}.once.{ref.name}.{ref.id}.{name}"
+
+    def deadline(self, ref: Ref, due_ms: int) -> str:
+        """That a task has a deadline of its own: milliseconds since 1970."""
+        return f"{self._runs}{ref.run}.deadline.{ref.name}.{ref.id}.{due_ms}"
+
+    @property
+    def all_deadlines(self) -> str:
+        return f"{self._runs}*.deadline.*.*.*"
 
     def live_said(self, kind: str, ref: Ref) -> str:
         return f"{self.live}{ref.run}.{kind}.{ref.name}.{ref.id}.*"

@@ -11,11 +11,11 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from roost.errors import StoreFull
+from roost.errors import JetStreamError, StoreFull
 from roost.observe import Journal
-from roost.tasks.provision import RESERVE, consumer_name
+from roost.tasks.provision import RESERVE, consumer_name, timetable_stream
 from roost.tasks.records import Subjects
-from roost.transport.jetstream import JetStream
+from roost.transport.jetstream import STREAM_NOT_FOUND, JetStream
 
 LOOK_INTERVAL_S = 1.0
 """How old the known fill level of the stream may be, in seconds, before a submission asks again."""
@@ -44,6 +44,7 @@ class Room:
         self._open = 0
         self._messages = 0
         self._names: set[str] = set()
+        self._hidden = False
         self._looked_at = 0.0
         self._looking: asyncio.Task[None] | None = None
 
@@ -126,11 +127,24 @@ class Room:
                 count += await self._subjects_under(self._subjects.tasks_of(name))
         # Tasks with an order key wait outside of any consumer until it is their turn.
         places = await self._subjects_under(self._subjects.all_places)
-        return count + max(
-            0, places - (await self._subjects_under(self._subjects.all_turns) if places else 0)
-        )
+        turns = await self._subjects_under(self._subjects.all_turns) if places else 0
+        return count + max(0, places - turns) + await self._count_later()
 
-    async def _subjects_under(self, pattern: str) -> int:
+    async def _count_later(self) -> int:
+        """Tasks that may not begin yet, which wait outside as well, where this user may see schedules."""
+        namespace = self._subjects.namespace
+        if self._hidden:
+            return 0
+        try:
+            return await self._subjects_under(f"{namespace}.sched.at.>", timetable_stream(namespace))
+        except PermissionError:
+            self._hidden = True
+        except JetStreamError as error:
+            if error.err_code != STREAM_NOT_FOUND:
+                raise
+        return 0
+
+    async def _subjects_under(self, pattern: str, stream: str = "") -> int:
         query = {"subjects_filter": pattern, "offset": NO_SUBJECTS}
-        info = await self._jetstream.call(f"STREAM.INFO.{self._subjects.stream}", query)
+        info = await self._jetstream.call(f"STREAM.INFO.{stream or self._subjects.stream}", query)
         return int(info.get("total", 0))

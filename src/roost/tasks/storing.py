@@ -56,9 +56,9 @@ async def store(
     return await _patiently(log, subject, write, patience_s, when_full=when_full)
 
 
-async def newest(log: Log, subject: str) -> Record | None:
-    """The newest record on a subject as the leader knows it, however long that takes. Raises JetStreamError."""
-    return await _patiently(log, subject, lambda: log.last(subject, leader=True), None)
+async def newest(log: Log, subject: str, *, patience_s: float | None = None) -> Record | None:
+    """The newest record on a subject as the leader knows it, tried again through outages; gives up as `store` does."""
+    return await _patiently(log, subject, lambda: log.last(subject, leader=True), patience_s)
 
 
 async def _patiently(
@@ -85,7 +85,7 @@ async def _patiently(
             why = error
         except _AWAY as error:
             why = error
-        delay_s = min(2.0, 0.02 * 2 ** min(tries, 7)) * (0.5 + random.random())
+        delay_s = min(0.5, 0.02 * 2 ** min(tries, 5)) * (0.5 + random.random())
         if until is not None and loop.time() + delay_s > until:
             raise why
         log.journal.record("record_delayed", subject=subject, reason=str(why))

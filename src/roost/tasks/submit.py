@@ -22,15 +22,19 @@ from roost.errors import (
     NotConnected,
     RequestTimeout,
     RoostError,
+    StoreFull,
     StreamMissing,
     SubmissionUnknown,
     TooLarge,
 )
+from roost.tasks.absent import Absence
 from roost.tasks.batch import Pairs, Write, commit, create_once
+from roost.tasks.deadlines import deadline_subject
+from roost.tasks.delays import Delays
 from roost.tasks.log import Log, chunks
-from roost.tasks.marks import order_of
+from roost.tasks.marks import begin_of, order_of
 from roost.tasks.order import ORDER_BYTES, Order, Queue, place_of
-from roost.tasks.records import Ref
+from roost.tasks.records import Ref, Subjects
 from roost.transport.headers import block
 from roost.transport.jetstream import (
     STORE_FULL,
@@ -46,7 +50,7 @@ RECORD_BYTES = 340
 """About what a stored task takes beside its payload: subject, guard and trace, the store's own."""
 BATCHES_IN_FLIGHT = 2
 TRY_S = 5.0
-"""Seconds that one try may take before it is repeated."""
+"""Seconds that one try may take before it is repeated: what a leader had not stored when it died is never answered."""
 _TRANSIENT = {WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_PENDING, TOO_MANY_BATCHES, 10176, 10008}
 """10071 without a record to be read: it was removed, or is not to be seen yet; 10176: the batch was refused at
 its beginning, for instance as one too many; 10008: no leader just now."""
@@ -69,6 +73,7 @@ class Stored:
     ref: Ref
     seq: int
     there: int = 0  # the sequence of one that was there before; 0 if only its outcome is
+    marks: Pairs = ()  # of one that was there before
 
     @property
     def place(self) -> int:
@@ -78,6 +83,11 @@ class Stored:
 def new_id() -> str:
     """An id that nobody chose: 22 characters, 88 random bits."""
     return secrets.token_hex(11)
+
+
+def behind_task(subjects: Subjects, ref: Ref, marks: Pairs) -> list[str]:
+    """The empty records that stand behind a task with these marks: its place in a queue, its deadline."""
+    return [one for one in (place_of(subjects, ref, marks), deadline_subject(subjects, ref, marks)) if one]
 
 
 def _size(item: Item) -> int:
@@ -91,6 +101,8 @@ class Submitter:
     def __init__(self, log: Log) -> None:
         self._log = log
         self._order = Order(log)
+        self._delays = Delays(log)
+        self._absence = Absence(log)
         self._batches = asyncio.Semaphore(BATCHES_IN_FLIGHT)
 
     async def submit(self, item: Item, *, timeout_s: float) -> Stored:
@@ -104,24 +116,49 @@ class Submitter:
         size = _size(item)
         await log.room.take(item.ref.name, 1, size)
         patience = _Patience(timeout_s)
+        begin_ms = begin_of(item.marks)
         try:
+            if begin_ms is not None:
+                await self._arrange(item.ref, begin_ms, patience)
             stored = await self._store_one(item, patience)
-            if item.marks:
+            if item.marks or stored.marks:
                 await self._line_up(item, stored, patience)
             return stored
         finally:
             log.room.landed(size)
 
+    async def _arrange(self, ref: Ref, begin_ms: int, patience: _Patience) -> None:
+        """See to it that the server tells when a task may begin."""
+        while True:
+            try:
+                await self._delays.arrange(ref, begin_ms, timeout_s=min(TRY_S, patience.left_s))
+                return
+            except JetStreamError as error:
+                if error.err_code not in _TRANSIENT:
+                    raise
+                await patience.pause(error, (ref.id,))
+            except (RequestTimeout, Disconnected, NotConnected) as error:
+                await patience.pause(error, (ref.id,))
+
     async def _line_up(self, item: Item, stored: Stored, patience: _Patience) -> None:
-        """Add a stored task to the queue of its order key, before anybody submits what is to come after it."""
-        key = order_of(item.marks)
-        if not key or not stored.place:
+        """Store what stands behind a task: its deadline in the index, and its place in the queue of its order key,
+        before anybody submits what is to come after it.
+        """
+        marks = stored.marks if stored.there else item.marks
+        # One that has to wait is lined up when it may begin: it would hold up those that may run before.
+        key = order_of(item.marks) if begin_of(marks) is None else ""
+        deadline = deadline_subject(self._log.subjects, item.ref, marks)
+        if not (key or deadline) or not stored.place:
             return
         patience.sent = True  # the task is stored: whatever happens now, it runs
         queue = Queue(self._log.subjects, item.ref.name, key)
         while True:
             try:
-                await self._order.join(queue, item.ref, stored.place)
+                if deadline:
+                    await self._index(deadline, item.trace)
+                    deadline = ""
+                if key:
+                    await self._order.join(queue, item.ref, stored.place)
                 return
             except JetStreamError as error:
                 if error.err_code in STORE_FULL:
@@ -131,6 +168,17 @@ class Submitter:
                 await patience.pause(error, (item.ref.id,))
             except (RequestTimeout, Disconnected, NotConnected) as error:
                 await patience.pause(error, (item.ref.id,))
+            except StreamMissing as error:
+                await self._absence.check(error)
+                await patience.pause(error, (item.ref.id,))
+
+    async def _index(self, deadline: str, trace: str) -> None:
+        """Store a deadline in the index, unless it is there."""
+        try:
+            await self._log.link.jetstream.publish(deadline, b"", block(*create_once(trace)), timeout_s=TRY_S)
+        except JetStreamError as error:
+            if error.err_code != WRONG_LAST_SEQUENCE:
+                raise
 
     async def _store_one(self, item: Item, patience: _Patience) -> Stored:
         log = self._log
@@ -150,6 +198,9 @@ class Submitter:
                 await patience.pause(error, (item.ref.id,))
             except NotConnected as error:
                 await patience.pause(error, (item.ref.id,))
+            except StreamMissing as error:
+                await self._absence.check(error)
+                await patience.pause(error, (item.ref.id,))
 
     async def _publish(self, item: Item, subject: str, head: bytes, *, timeout_s: float) -> Stored:
         """One try. Raises Conflict when the task is there with another payload."""
@@ -167,13 +218,14 @@ class Submitter:
                 return Stored(item.ref, 0)  # it was cancelled: its outcome stands, its input is gone
             if not canonical_equal(there.data, item.data):
                 raise Conflict(key=item.ref.id, subject=subject) from error
-            return Stored(item.ref, 0, there.seq)
+            return Stored(item.ref, 0, there.seq, there.marks)
 
-    async def submit_many(self, items: Sequence[Item], *, timeout_s: float) -> list[Stored]:
-        """Store many tasks in atomic batches of 250, a few at a time; the order of `items` is kept in the answer.
+    async def submit_many(self, items: Sequence[Item], done: dict[Ref, Stored], *, timeout_s: float) -> None:
+        """Store many tasks in atomic batches of 250, a few at a time; `done` is filled with what is stored.
 
         Each batch is stored whole or not at all; one that met tasks already stored is repeated without
-        them. Raises as `submit`; on SubmissionUnknown, `ids` are those not known to be stored.
+        them. Raises as `submit`, StoreFull when the batches before have been stored; on SubmissionUnknown, `ids`
+        are those not known to be stored.
         """
         log = self._log
         await log.ensure()
@@ -185,14 +237,26 @@ class Submitter:
                     limit=log.link.client.max_payload - 512,
                 )
         patience = _Patience(timeout_s)
-        done: dict[Ref, Stored] = {}
+        full: list[StoreFull] = []
         ordered = any(order_of(item.marks) for item in items)
         try:
             async with asyncio.TaskGroup() as group:
                 for part in chunks(items, BATCH):
                     await self._batches.acquire()
+                    size, taken = sum(map(_size, part)), False
+                    try:  # one after the other, so that what is stored are the first
+                        if not full:
+                            await log.room.take(part[0].ref.name, len(part), size)
+                            taken = True
+                    except StoreFull as refusal:
+                        full.append(refusal)
+                    finally:
+                        if not taken:
+                            self._batches.release()
+                    if not taken:
+                        break
                     task = group.create_task(
-                        self._store(list(part), done, patience), name="roost-submit-batch"
+                        self._store(list(part), size, done, full, patience), name="roost-submit-batch"
                     )
                     task.add_done_callback(lambda _: self._batches.release())
                     if ordered:
@@ -204,13 +268,21 @@ class Submitter:
                 if isinstance(error, RoostError):
                     raise error from None
             raise
-        return [done[item.ref] for item in items]
+        if full:
+            raise full[0]
 
-    async def _store(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> None:
-        size = sum(map(_size, items))
-        await self._log.room.take(items[0].ref.name, len(items), size)
+    async def _store(
+        self,
+        items: list[Item],
+        size: int,
+        done: dict[Ref, Stored],
+        full: list[StoreFull],
+        patience: _Patience,
+    ) -> None:
         try:
             await self._store_all(items, done, patience)
+        except StoreFull as refusal:  # what is under way beside it is stored, or refused as well
+            full.append(refusal)
         finally:
             self._log.room.landed(size)
 
@@ -224,7 +296,7 @@ class Submitter:
                     items = await self._missing(items, done, patience)
                     refused = False
                     continue
-                last = await self._batch(items, timeout_s=min(TRY_S * 2, patience.left_s))
+                last = await self._batch(items, timeout_s=min(TRY_S, patience.left_s))
                 for number, item in enumerate(items):
                     done[item.ref] = Stored(item.ref, last - len(items) + 1 + number)
                 return
@@ -244,19 +316,21 @@ class Submitter:
                 await patience.pause(error, ids)
             except NotConnected as error:
                 await patience.pause(error, ids)
-            except NoResponders as error:
-                raise StreamMissing(self._log.stream) from error
+            except (StreamMissing, NoResponders) as error:
+                await self._absence.check(error)
+                await patience.pause(error, ids)
 
     async def _batch(self, items: Sequence[Item], *, timeout_s: float) -> int:
-        """One atomic batch; returns the sequence of the last task. Places in queues follow all tasks."""
+        """One atomic batch; returns the sequence of the last task. What stands behind tasks follows all of them."""
         task = self._log.subjects.task
         writes = [Write(task(item.ref), item.data, self._headers(item)) for item in items]
-        places = [
-            Write(place, b"", ())
+        behind = [
+            Write(subject, b"", ())
             for item in items
-            if (place := place_of(self._log.subjects, item.ref, item.marks))
+            if item.marks
+            for subject in behind_task(self._log.subjects, item.ref, item.marks)
         ]
-        return await commit(self._log.link, [*writes, *places], timeout_s=timeout_s) - len(places)
+        return await commit(self._log.link, [*writes, *behind], timeout_s=timeout_s) - len(behind)
 
     def _headers(self, item: Item) -> Pairs:
         """A task is stored only if nothing of it is there, its outcome included.
@@ -281,8 +355,8 @@ class Submitter:
             elif record is None:
                 missing.append(item)
             elif record.data == item.data or canonical_equal(record.data, item.data):
-                done[item.ref] = found = Stored(item.ref, 0, record.seq)
-                if item.marks:
+                done[item.ref] = found = Stored(item.ref, 0, record.seq, record.marks)
+                if item.marks or record.marks:
                     await self._line_up(item, found, patience)
             else:
                 raise Conflict(key=item.ref.id, subject=record.subject)
@@ -311,7 +385,7 @@ class _Patience:
 
     async def pause(self, error: Exception, ids: Sequence[str]) -> None:
         """Wait a growing, jittered moment, or give up."""
-        delay_s = min(1.0, 0.02 * 2 ** min(self._tries, 6)) * (0.5 + random.random())
+        delay_s = min(0.5, 0.02 * 2 ** min(self._tries, 5)) * (0.5 + random.random())
         self._tries += 1
         self.check(error, ids)
         await asyncio.sleep(min(delay_s, self.left_s))

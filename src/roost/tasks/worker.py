@@ -17,7 +17,9 @@ from roost.contracts import GiveUp, Task, Workflow
 from roost.errors import InvalidMessage, Reject, RetryLater
 from roost.tasks.attempts import bounded, describe, next_number
 from roost.tasks.calling import HandlerLeft, Invoke, call, encode_result
+from roost.tasks.deadlines import due
 from roost.tasks.delivery import Delivery, nak
+from roost.tasks.gate import Gate
 from roost.tasks.intake import Intake
 from roost.tasks.log import Log, Record
 from roost.tasks.marks import decode_input
@@ -51,8 +53,9 @@ class Worker(Intake):
         *,
         concurrency: int,
         instance: str,
+        gate: Gate | None = None,
     ) -> None:
-        super().__init__(tasks, task, concurrency=concurrency, instance=instance)
+        super().__init__(tasks, task, concurrency=concurrency, instance=instance, gate=gate)
         self._invoke = invoke
         self._unique = secrets.token_hex(6)
         self._serial = 0
@@ -73,7 +76,16 @@ class Worker(Intake):
         past: list[AttemptRecord] = []
         again = delivery.delivered > 1
         old = delivery.stored_s < self._since_s  # its consumer may be a new one
-        marked = delivery.turn is not None or delivery.marked
+        marked = delivery.turn is not None or delivery.wake is not None or delivery.marked
+        if marked and delivery.turn is None:
+            if delivery.wake is None and (begin_ms := delivery.begin_ms) is not None:
+                await self._wait(delivery, begin_ms)
+                return
+            if delivery.wake is not None:
+                runs, end = await self._delays.adopt(delivery)
+                if not runs:
+                    await self._ended(delivery, end)
+                    return
         if marked and self._order is not None:
             if delivery.turn is None and (key := delivery.order):
                 await self._order.line_up(delivery, key)
@@ -85,6 +97,10 @@ class Worker(Intake):
                 if not runs:
                     await self._ended(delivery, end)
                     return
+        if marked and (early_s := self._delays.early_s(delivery)):
+            self._answer(delivery, nak(early_s))
+            self._log.journal.count("too_early")
+            return
         if again or old or (marked and delivery.copied):
             end, past = await so_far(self._log, delivery.ref, delivery.seq)
             if end is not None:
@@ -98,6 +114,7 @@ class Worker(Intake):
         delivery.attempt = number = next_number(past)
         self._serial += 1
         delivery.token = f"{self._unique}.{self._serial}"
+        delivery.due_s = due(task, self._began_s(delivery), delivery.marked_due_s if marked else None)
         left_s = self._left_s(delivery)
         if left_s is not None and left_s <= 0:
             await self._die(delivery, past, "deadline: it passed before the attempt could begin")
@@ -107,6 +124,8 @@ class Worker(Intake):
                 delivery, past, f"attempts exhausted ({len(past)}); the last one: {describe(past[-1])}"
             )
             return
+        if self._gate is not None:
+            self._gate.begin(delivery)
         started_s = self._log.now_s()
         if (again or task.retry.attempts == 1) and self._notes_starts:
             await self._note(
@@ -145,6 +164,8 @@ class Worker(Intake):
         except Exception as error:
             await self._failed(delivery, past, started_s, loop.time() - begun, error)
             return
+        if self._gate is not None:
+            self._gate.ended(delivery, loop.time() - begun)
         attempt: AttemptRecord = {
             "k": number,
             "by": self._instance,
@@ -161,6 +182,14 @@ class Worker(Intake):
         await self._settle(delivery)
         self._log.journal.count(f"task_done:{task.name}" if ours else "done_in_vain")
 
+    async def _wait(self, delivery: Delivery, begin_ms: int) -> None:
+        """A task that may not begin yet, or that only what says so may run."""
+        again_s = await self._delays.wait(delivery, begin_ms)
+        self._answer(delivery, nak(again_s) if again_s else b"+ACK")
+        self._log.journal.count("waits_in_consumer" if again_s else "waits_outside")
+        if not again_s:
+            self._firings.hurry()
+
     def _too_new(self, delivery: Delivery, version: int) -> None:
         """Hand back, unread and without an attempt, what was submitted under a later version of the contract."""
         delay_s = min(TOO_NEW_CAP_S, TOO_NEW_BASE_S * 2 ** min(delivery.delivered - 1, 10))
@@ -173,16 +202,22 @@ class Worker(Intake):
             level=logging.WARNING if delivery.delivered == 1 else logging.DEBUG,
         )
 
+    @staticmethod
+    def _began_s(delivery: Delivery) -> float:
+        """From when on its contract's deadline counts."""
+        begin_ms = delivery.begin_ms
+        return delivery.stored_s if begin_ms is None else max(delivery.stored_s, begin_ms / 1000)
+
     def _left_s(self, delivery: Delivery) -> float | None:
         """Seconds to the task's deadline by the server's clock, None if it has none."""
-        if self._task.deadline_s is None:
-            return None
-        return delivery.stored_s + self._task.deadline_s - self._log.now_s()
+        return delivery.due_s - self._log.now_s() if delivery.due_s is not None else None
 
     async def _failed(
         self, delivery: Delivery, past: list[AttemptRecord], started_s: float, ran_s: float, error: Exception
     ) -> None:
         """An attempt ended in an exception: backoff and redelivery, or a dead letter."""
+        if self._gate is not None:
+            self._gate.ended(delivery, ran_s, error)
         record = error_record(error)
         attempt: AttemptRecord = {
             "k": delivery.attempt,

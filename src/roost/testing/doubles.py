@@ -309,15 +309,26 @@ class FakeContext(Context[D]):
     async def submit_many(
         self,
         task: Task[I, O],
-        values: Sequence[I],
+        values: Iterable[I] | AsyncIterable[I],
         *,
         keys: Sequence[str] | None = None,
+        key: Callable[[I], str] | None = None,
         timeout_s: float = 60.0,
     ) -> list[Handle[O]]:
-        return [
-            await self.submit(task, value, key=keys[number] if keys is not None else None)
-            for number, value in enumerate(values)
-        ]
+        left = iter(keys) if keys is not None else None
+        name = key if left is None else lambda value: next(left)
+        return [handle async for handle in self.submit_each(task, values, key=name, timeout_s=timeout_s)]
+
+    async def submit_each(
+        self,
+        task: Task[I, O],
+        values: Iterable[I] | AsyncIterable[I],
+        *,
+        key: Callable[[I], str] | None = None,
+        timeout_s: float = 60.0,
+    ) -> AsyncIterator[Handle[O]]:
+        async for value in _each(values):
+            yield await self.submit(task, value, key=key(value) if key is not None else None)
 
     def _handle(self, contract: Any, value: Any, key: str | None) -> Handle[Any]:
         id = key if key is not None else f"test-{len(self.submitted)}"

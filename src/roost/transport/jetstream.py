@@ -5,11 +5,15 @@ Every call is one request with a timeout; every refusal is a typed error that ke
 
 from __future__ import annotations
 
+import asyncio
 import json
+import random
+import time
 from base64 import b64decode
-from typing import Any, NamedTuple
+from collections.abc import Awaitable, Callable
+from typing import Any, NamedTuple, TypeVar
 
-from roost.errors import JetStreamError, NoResponders, StreamMissing
+from roost.errors import JetStreamError, NoResponders, RequestTimeout, RoostError, StreamMissing
 from roost.transport.message import Message
 from roost.transport.requests import Requests
 
@@ -20,6 +24,8 @@ WRONG_LAST_SEQUENCE_PENDING = 10164
 """Another write to the guarded subject is in flight; try again."""
 TOO_MANY_BATCHES = 10210
 """50 atomic batches are open on the stream already; try again."""
+NO_LEADER = 10008
+"""JetStream, or the stream, has no leader just now: it passes by itself."""
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
@@ -29,6 +35,16 @@ STORE_FULL = {10077, 10023, 10047, 10028}
 """Maximum bytes (stream), insufficient resources, store failed, storage resources exceeded."""
 
 DEFAULT_TIMEOUT_S = 5.0
+NEW_S = 5.0
+"""How long a stream counts as new, in seconds. The servers of a cluster learn one after the other, and mostly within
+tenths of a second, that it is there and who leads it; until then they say that nobody takes its messages."""
+TRY_S = 0.5
+"""How long an answer of the API is waited for before a new stream is asked about again, in seconds: where it is known
+and has no leader yet, there is none."""
+AGAIN_S = 0.02
+AGAIN_CAP_S = 0.32
+
+R = TypeVar("R")
 
 
 class Kept(NamedTuple):
@@ -46,6 +62,28 @@ class JetStream:
 
     def __init__(self, requests: Requests) -> None:
         self._requests = requests
+        self._new_until = 0.0
+
+    def found_new(self) -> None:
+        """A stream has been made, or is seen for the first time.
+
+        For `NEW_S` seconds from now on, reads and calls are repeated where nobody answers for it, or it has no leader.
+        """
+        self._new_until = time.monotonic() + NEW_S
+
+    async def _patiently(self, attempt: Callable[[], Awaitable[R]], passing: type[RoostError]) -> R:
+        """What `attempt` returns; while a stream is new it is repeated when there is no leader, or for `passing`."""
+        tries = 0
+        while True:
+            try:
+                return await attempt()
+            except RoostError as error:
+                passes = isinstance(error, passing) or getattr(error, "err_code", 0) == NO_LEADER
+                if not passes or time.monotonic() > self._new_until:
+                    raise
+            delay_s = min(AGAIN_CAP_S, AGAIN_S * 2 ** min(tries, 10))
+            await asyncio.sleep(delay_s * (0.5 + random.random() / 2))
+            tries += 1
 
     async def publish(
         self, subject: str, data: bytes, head: bytes = b"", *, timeout_s: float = DEFAULT_TIMEOUT_S
@@ -65,25 +103,37 @@ class JetStream:
     async def call(
         self, api: str, body: dict[str, Any] | None = None, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> Any:
-        """One JSON call to ``$JS.API.<api>``; returns the decoded answer. Raises JetStreamError."""
+        """One JSON call to ``$JS.API.<api>``, which may be repeated; returns the decoded answer.
+
+        Raises JetStreamError, and the errors of `Requests.ask`.
+        """
         payload = json.dumps(body).encode() if body is not None else b""
-        answer = await self._requests.ask(f"$JS.API.{api}", payload, timeout_s=timeout_s)
-        return _checked(answer.data)
+
+        async def put() -> Any:
+            new = time.monotonic() < self._new_until
+            limit_s = min(timeout_s, TRY_S) if new else timeout_s
+            return _checked((await self._requests.ask(f"$JS.API.{api}", payload, timeout_s=limit_s)).data)
+
+        return await self._patiently(put, RequestTimeout)
 
     async def last(
         self, stream: str, subject: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> Message | None:
         """The newest message on a subject by direct get: fast, on three servers possibly stale. None if none."""
-        answer = await self._requests.ask(f"$JS.API.DIRECT.GET.{stream}.{subject}", timeout_s=timeout_s)
-        return _stored(answer)
+        return await self._get(f"{stream}.{subject}", b"", timeout_s)
 
     async def next(
         self, stream: str, seq: int, pattern: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
     ) -> Message | None:
         """The first message from `seq` on whose subject matches, by direct get. None if none."""
         query = json.dumps({"seq": seq, "next_by_subj": pattern}).encode()
-        answer = await self._requests.ask(f"$JS.API.DIRECT.GET.{stream}", query, timeout_s=timeout_s)
-        return _stored(answer)
+        return await self._get(stream, query, timeout_s)
+
+    async def _get(self, what: str, query: bytes, timeout_s: float) -> Message | None:
+        async def put() -> Message:
+            return await self._requests.ask(f"$JS.API.DIRECT.GET.{what}", query, timeout_s=timeout_s)
+
+        return _stored(await self._patiently(put, NoResponders))
 
     async def last_from_leader(
         self, stream: str, subject: str, *, timeout_s: float = DEFAULT_TIMEOUT_S
@@ -118,9 +168,12 @@ class JetStream:
 
         Raises JetStreamError for a refusal, such as 413 when more than 1,000 subjects match.
         """
-        found = await self._requests.ask_many(
-            f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode(), timeout_s=timeout_s
-        )
+        subject, data = f"$JS.API.DIRECT.GET.{stream}", json.dumps(query).encode()
+
+        async def put() -> list[Message]:
+            return await self._requests.ask_many(subject, data, timeout_s=timeout_s)
+
+        found = await self._patiently(put, NoResponders)
         if found and found[-1].status:
             refusal = found[-1]
             raise JetStreamError(code=refusal.status, err_code=0, description=refusal.status_text)

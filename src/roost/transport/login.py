@@ -20,6 +20,11 @@ from roost.settings import TLS, Secret, Settings
 from roost.settings.credentials import current
 from roost.settings.tls import default_context
 
+LAST_PART = 0.1
+"""A login is about to expire in the last tenth of its life: of 90 days the last 9, of an hour the last 6 minutes."""
+LAST_S = 3600.0
+"""The same for one that does not say when it was issued."""
+
 _FIELDS = ("user", "pass", "auth_token", "jwt", "nkey", "sig")
 
 
@@ -33,6 +38,8 @@ class Login:
         self.insecure = settings.insecure if settings is not None else False
         self.says_who = settings.says_who if settings is not None else False
         self._expires_s: float | None = None
+        self._soon_s = 0.0
+        self._told_s: float | None = None
         self._named = ""
         self._unsigned = False
 
@@ -48,9 +55,7 @@ class Login:
     def described(self, in_url: bool) -> str:
         """Who it said it is at the connection that is there now, without the secret."""
         if self._source is not None:
-            expires = ""
-            if self._expires_s is not None:
-                expires = time.strftime(", expires %Y-%m-%d %H:%M:%S UTC", time.gmtime(self._expires_s))
+            expires = f", expires {_moment(self._expires_s)}" if self._expires_s is not None else ""
             return f"{self._named}{expires}" + (" (not asked for)" if self._unsigned else "")
         if in_url:
             return "user or token of the URL"
@@ -89,18 +94,44 @@ class Login:
             return ""
         again = "; it is read again at each attempt" if "from " in self._named else ""
         if self._expires_s is not None and self._expires_s <= time.time() + 1:
-            when = time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(self._expires_s))
+            when = _moment(self._expires_s)
             return f"; {self._named} expired at {when}: put a new one in its place{again}"
         if self._unsigned:
             return f"; {self._named} was not sent, for the server takes no nkeys and no creds"
         return f"; {self._named} was used{again}"
+
+    def expires_soon(self) -> str:
+        """What to say of a login that is about to expire, once for each; nothing if a later one is there already."""
+        expires_s, now_s = self._expires_s, time.time()
+        if expires_s is None or expires_s == self._told_s or not self._soon_s <= now_s < expires_s:
+            return ""
+        self._told_s = expires_s
+        if self._is_replaced(expires_s):
+            return ""
+        if "from " in self._named:
+            todo = "put a new one in its place, which is used when the client connects again"
+        else:
+            todo = "connect again with a new one before that"
+        return f"{self._named} expires at {_moment(expires_s)}: {todo}"
+
+    def _is_replaced(self, expires_s: float) -> bool:
+        assert self._source is not None
+        try:
+            jwt = current(self._source).read().jwt
+        except Exception:  # a file that is gone, or a function that fails: there is none yet
+            return False
+        later_s = _life_s(jwt)[1] if jwt is not None else None
+        return later_s is None or later_s > expires_s
 
     def _read(self) -> Secret:
         assert self._source is not None
         credentials = current(self._source)
         self._named = clean(str(credentials), 400)
         secret = credentials.read()
-        self._expires_s = _expiry_s(secret.jwt) if secret.jwt is not None else None
+        issued_s, self._expires_s = _life_s(secret.jwt) if secret.jwt is not None else (None, None)
+        if self._expires_s is not None:
+            last_s = LAST_S if issued_s is None else LAST_PART * (self._expires_s - issued_s)
+            self._soon_s = self._expires_s - last_s
         return secret
 
     def _fields(self, secret: Secret, nonce: object) -> dict[str, str]:
@@ -141,11 +172,20 @@ def _nkeys() -> Any:
     return nkeys
 
 
-def _expiry_s(jwt: str) -> float | None:
-    """The `exp` of a JWT, unchecked: the server decides, this only explains."""
+def _moment(at_s: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(at_s))
+
+
+def _life_s(jwt: str) -> tuple[float | None, float | None]:
+    """When a JWT was issued (`iat`) and when it expires (`exp`), unchecked: the server decides, this only explains."""
     try:
         body = jwt.split(".")[1]
-        found = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4))).get("exp")
+        claims = json.loads(base64.urlsafe_b64decode(body + "=" * (-len(body) % 4)))
+        issued, expires = claims.get("iat"), claims.get("exp")
     except (ValueError, IndexError, AttributeError, RecursionError):
-        return None
-    return float(found) if isinstance(found, int | float) and found > 0 else None
+        return None, None
+    return _seconds(issued), _seconds(expires)
+
+
+def _seconds(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) and 0 < value < 2**40 else None

@@ -23,8 +23,11 @@ EXPIRES_S = 20.0
 HEARTBEAT_S = 2.0
 """Idle heartbeat asked of the server; two missed in a row and the pull is given up."""
 SILENT_BEATS = 2.5
+UNHEARD_S = 0.5
+"""Nobody answers for a consumer that was made just now until the servers of a cluster have told each other of it."""
 RETRY_BASE_S = 0.1
-RETRY_CAP_S = 5.0
+RETRY_CAP_S = 1.0
+"""Longest pause between two tries: so much later than it could work goes on when the consumer has a leader again."""
 
 
 class Pump:
@@ -32,8 +35,8 @@ class Pump:
 
     `on_message` is called synchronously for each message. `room` says how many more messages may be taken
     on; call `wake` when it has grown. `on_trouble` hears of refusals, as (kind, text): `missing` when the
-    consumer (or JetStream) does not answer or was deleted, `silent` when heartbeats stay away, `refused` for
-    anything else. The pump tries again by itself, after 0.1 s to 5 s with jitter.
+    consumer was deleted, or nobody has answered for it (or for JetStream) for half a second, `silent` when
+    heartbeats stay away, `refused` for anything else. The pump tries again by itself, after 0.1 s to 1 s with jitter.
 
     More messages than there was room for may come only when a pull fell silent, was given up, and was
     answered after all: at most one batch.
@@ -63,6 +66,7 @@ class Pump:
         self._pulls: list[_Pull] = []
         self._running = False
         self._failures = 0
+        self._unheard_at = 0.0  # since when nobody answers
         self._watch: asyncio.TimerHandle | None = None
         self._retry: asyncio.TimerHandle | None = None
         self.silent = 0
@@ -145,6 +149,7 @@ class Pump:
             if pull.remaining:
                 pull.remaining -= 1
             self._failures = 0
+            self._unheard_at = 0.0
             self._on_message(message)
             if not pull.remaining:
                 self.wake()
@@ -153,6 +158,8 @@ class Pump:
 
     def _status(self, pull: _Pull, message: Message) -> None:
         status = message.status
+        if status != 503:
+            self._unheard_at = 0.0
         if not status or status == 100:  # an idle heartbeat
             return
         if not message.subject.endswith(f".{pull.number:x}"):
@@ -168,8 +175,12 @@ class Pump:
                 return
             self._failures = 0
             self.wake()
-        elif status == 503 or "deleted" in low:
-            self._later("missing", text or "nobody answers for this consumer")
+        elif "deleted" in low:
+            self._later("missing", text)
+        elif status == 503:
+            self._unheard_at = self._unheard_at or pull.heard
+            lasting = pull.heard - self._unheard_at >= UNHEARD_S
+            self._later("missing" if lasting else "", text or "nobody answers for this consumer")
         elif "leadership" in low or "shutdown" in low:
             self._later("", text)
         else:
@@ -201,11 +212,20 @@ class Pump:
         self._retry = None
         self.wake()
 
+    def hurry(self) -> None:
+        """Ask again now if a retry is due later: what was missing is there."""
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+            self._failures = 0
+            self.wake()
+
     def _restart(self) -> None:
         """A new connection: the pulls of the old one are gone."""
         for pull in self._pulls:
             pull.abandon()
         self._failures = 0
+        self._unheard_at = 0.0
         self.wake()
 
     def _tick(self) -> None:

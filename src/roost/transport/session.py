@@ -156,6 +156,7 @@ class Session(NatsPy):
         wire.write(self._replay())
         wire.start(self._received, self._lost)
         self._ping_timer = self._loop.call_later(self.ping_interval_s, self._ping)
+        self._look_at_login()
 
     def _replay(self) -> bytes:
         """The subscriptions, as a fresh connection needs them."""
@@ -212,6 +213,13 @@ class Session(NatsPy):
             return
         self._ping_with(self._loop.create_future())
         self._ping_timer = self._loop.call_later(self.ping_interval_s, self._ping)
+        self._look_at_login()
+
+    def _look_at_login(self) -> None:
+        """Say in time that it is about to expire; by the clock of the day, and so with the pings."""
+        text = self.login.expires_soon()
+        if text:
+            self._tell("login_expires_soon", text)
 
     # Asking whether it is there -------------------------------------------------------------------
 
