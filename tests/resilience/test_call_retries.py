@@ -101,7 +101,7 @@ async def test_an_outage_of_a_thousand_calls_sends_at_most_what_the_budget_allow
     received = 0
     async with roost.connect(nats_url, namespace=namespace) as bus:
         told = Told(bus)
-        full = await nats.connect(nats_url)
+        full = await nats.connect(nats_url.split(","))
 
         async def refuse(message: Msg) -> None:
             nonlocal received
@@ -126,7 +126,7 @@ async def test_an_outage_of_a_thousand_calls_sends_at_most_what_the_budget_allow
 async def test_the_time_that_travels_shrinks_with_each_try(nats_url: str, namespace: str) -> None:
     left_ms: list[int] = []
     async with roost.connect(nats_url, namespace=namespace) as bus:
-        mute = await nats.connect(nats_url)
+        mute = await nats.connect(nats_url.split(","))
 
         async def note(message: Msg) -> None:
             assert message.headers is not None

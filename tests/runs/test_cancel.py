@@ -371,4 +371,6 @@ async def test_cancelling_a_run_of_2_000_queued_tasks_takes_moments(nats_url: st
         took_s = loop.time() - began
         assert set((await ends(bus, handle.id)).values()) == {"cancelled"}
         assert len(await records(bus, handle.id, "task")) == 0, "nothing of it is queued any more"
-    assert took_s < (30 if "," in nats_url else 10), "every write waits for a second server, if there are three"
+    assert took_s < (30 if "," in nats_url else 10), (
+        "every write waits for a second server, if there are three"
+    )

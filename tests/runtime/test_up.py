@@ -42,7 +42,8 @@ async def test_sigterm_stops_everything_in_order(nats_url: str, namespace: str) 
             assert await program.ends() == 0
         for handle in handles:
             assert (await handle.result(timeout_s=5)).run == 1
-        assert f"2 agents in 4 processes on {nats_url}, namespace {namespace}; Ctrl-C stops" in program.text
+        servers = nats_url.replace(",", ", ")
+        assert f"2 agents in 4 processes on {servers}, namespace {namespace}; Ctrl-C stops" in program.text
         assert "SIGTERM: stopping, 10 s for running handlers" in program.text
         for name in ("worker-1", "worker-2", "thread-worker-1", "thread-worker-2"):
             assert re.search(rf"\b(?<!-){name}-[a-z2-9]{{6}} has stopped", program.text), name

@@ -96,7 +96,7 @@ MUTANTS = (
             ("src/roost/runs/run.py", 'if there["input"] != given:', "if False:"),
             (
                 "src/roost/runs/run.py",
-                "if task is not None and not same_input(contract, task.data, data, value):",
+                "if task is not None and not await same_input(core, contract, task, data, value):",
                 "if False:",
             ),
             (

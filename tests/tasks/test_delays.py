@@ -120,7 +120,6 @@ async def test_a_repeated_key_waits_as_long_as_the_first_submission_said(
         ({"at": datetime(9999, 1, 1, tzinfo=UTC)}, "ten years"),
         ({"delay_s": 1, "at": datetime.now(UTC) + timedelta(days=1)}, "not both"),
     ],
-    ids=str,
 )
 async def test_what_is_no_time_is_refused_and_nothing_is_stored(
     nats_url: str, namespace: str, wrong: dict[str, Any], said: str

@@ -62,7 +62,9 @@ async def stored(nc: NatsClient, namespace: str) -> dict[int, tuple[str, bytes]]
 
 def of_open_runs(records: Mapping[int, tuple[str, bytes]]) -> dict[int, tuple[str, bytes]]:
     """The records of runs in which a task has no outcome: counted by hand, by what the subjects say."""
-    tasks, ends, of = defaultdict(set), defaultdict(set), defaultdict(dict)
+    tasks: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    ends: dict[str, set[tuple[str, ...]]] = defaultdict(set)
+    of: dict[str, dict[int, tuple[str, bytes]]] = defaultdict(dict)
     for seq, (subject, data) in records.items():
         _, _, run, kind, *rest = subject.split(".")
         if "::" in run:  # of an order key or a delay: the last two words name the task

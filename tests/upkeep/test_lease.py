@@ -97,6 +97,7 @@ async def test_what_a_killed_process_was_pruning_another_finishes(nats_url: str,
         config = (await api(nc, f"STREAM.INFO.{bus.log.stream}"))["config"]
         config["metadata"] = {"roost.retention_s": "1"}
         assert "error" not in await api(nc, f"STREAM.UPDATE.{bus.log.stream}", config)
+        await asyncio.sleep(1)  # all of them are old enough at the first look
         async with process("dies", bus, nats_url, "upkeep.upkeep_process") as child:
             await child.says("dies")
             await child.ended()

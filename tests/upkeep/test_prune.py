@@ -225,7 +225,7 @@ async def test_a_reporter_keeps_what_it_has_not_read_for_as_long_again(nats_url:
     gate = asyncio.Event()
 
     @reporter.reports(counted)
-    async def report(outcome: roost.Outcome[Number]) -> None:
+    async def report(outcome: roost.Outcome[Number], ctx: roost.Context) -> None:
         await gate.wait()
 
     async with (

@@ -6,6 +6,7 @@ import json as json_module
 import sys
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Any
 
 import typer
@@ -16,8 +17,10 @@ from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, listing, reading, say_unreadable, usage, wait_for
 from roost.cli.tasks import print_attempts
 from roost.cli.terminal import none_of, print_fields, print_json, print_table, stamp, when
+from roost.errors import InvalidMessage
 from roost.subjects import token
 from roost.tasks import DeadLetter, Ref, find_dead, list_dead
+from roost.tasks.dead import input_of
 from roost.tasks.groups import DeadGroup, dead_groups, group_of
 
 SHOWN = 4000
@@ -202,7 +205,12 @@ def show(
 
 async def _find(id: str, url: str | None, namespace: str | None) -> DeadLetter:
     async with reading(url, namespace) as bus:
-        return await find_dead(bus.log, await named_task(bus.log, id))
+        letter = await find_dead(bus.log, await named_task(bus.log, id))
+        try:
+            return replace(letter, input=await input_of(bus.log, letter))
+        except InvalidMessage as error:  # a large input that is lost: its reference is shown
+            sys.stderr.write(f"{error.reason}\n")
+            return letter
 
 
 def _replays(letter: DeadLetter) -> list[Ref]:

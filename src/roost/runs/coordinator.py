@@ -21,7 +21,7 @@ from roost.runs.epoch import Ended, Fence, Fenced, commit_in_turn, take_over
 from roost.runs.records import RunSubjects, StateRecord, encode, inner_run
 from roost.runs.run import Run
 from roost.runs.slots import Slots
-from roost.tasks.batch import Write, guarded
+from roost.tasks.batch import Pairs, Write, guarded
 from roost.tasks.calling import HandlerLeft
 from roost.tasks.delivery import Delivery
 from roost.tasks.intake import HAND_BACK_S
@@ -279,11 +279,13 @@ class RunWriter(OutcomeWriter):
     def forget(self, token: str) -> None:
         self._fences.pop(token, None)
 
-    async def _put(self, delivery: Delivery, subject: str, data: bytes, newest: int) -> None:
+    async def _put(
+        self, delivery: Delivery, subject: str, data: bytes, newest: int, marks: Pairs = ()
+    ) -> None:
         try:
             fence = await self._fence(delivery)
         except Ended:
-            await super()._put(delivery, subject, data, newest)  # which is refused, and says by whom
+            await super()._put(delivery, subject, data, newest, marks)  # which is refused, and says by whom
             return
         state: StateRecord = {
             "status": "done" if data.startswith(b'{"status":"done"') else "dead",
@@ -291,7 +293,8 @@ class RunWriter(OutcomeWriter):
             "by": self._instance,
             "reason": "",
         }
-        end = Write(subject, data, guarded(self._log.subjects.guard(delivery.ref), newest, delivery.trace))
+        guard = guarded(self._log.subjects.guard(delivery.ref), newest, delivery.trace)
+        end = Write(subject, data, (*guard, *marks))
         try:
             await commit_in_turn(self._log, [Write(fence.subjects.state, encode(state), fence.guard), end])
         except JetStreamError as error:

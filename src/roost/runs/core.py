@@ -26,6 +26,9 @@ from roost.tasks.batch import Pairs, Write
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
 from roost.tasks.outcomes import FULL_DELAY_S, HandBack
+from roost.tasks.provision import RESERVE
+from roost.tasks.references import INLINE_BYTES
+from roost.tasks.storing import put_object
 from roost.transport.jetstream import STORE_FULL
 
 T = TypeVar("T")
@@ -276,6 +279,21 @@ class Core:
         except StoreFull as error:
             self.halt(HandBack(str(error), FULL_DELAY_S))
             await self.never()
+
+    async def given(self, subject: str, data: bytes) -> tuple[bytes, Pairs]:
+        """What the record of an input holds, and its marks: a large input is stored now, and the record refers to it.
+
+        Raises TooLarge.
+        """
+        if len(data) <= INLINE_BYTES:
+            return data, ()
+        await self.alive()
+        try:
+            reference = await put_object(self.log, subject, data, share=RESERVE)
+        except StoreFull as error:
+            self.halt(HandBack(str(error), FULL_DELAY_S))
+            await self.never()
+        return reference.encode(), reference.marks
 
     async def record(self, token: str, step: StepRecord, value: bytes | None = None) -> None:
         """Store the record of an operation."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -27,8 +27,9 @@ from roost.tasks.deadlines import deadline_subject, due
 from roost.tasks.log import Record
 from roost.tasks.marks import marks_of
 from roost.tasks.order import place_of
-from roost.tasks.outcome import Cancelled, Outcome, decode_outcome
+from roost.tasks.outcome import Cancelled, Outcome, decode_outcome, whole
 from roost.tasks.records import Ref
+from roost.tasks.references import Reference, is_large
 from roost.transport.jetstream import WRONG_LAST_SEQUENCE
 
 AHEAD = 1000
@@ -167,7 +168,7 @@ class Fanout:
             await self._core.mismatch(self._name, f"{len(values)} items there", what)
         places = self._recognised(values, planned["input"])
         if places is None:
-            items = self._items(values)
+            items = list(self._items(values))
             await self._compare(items)
             places = {item.id: (item.key, item.index) for item in items}
         if planned.get("last") and not await self._source.over():
@@ -181,12 +182,12 @@ class Fanout:
         """Submit the next items, and that they are, in one commit."""
         core = self._core
         values = await self._source.take(min(PART, self._ahead - (self._count - self._read)), patient=False)
-        items = self._items(values)
-        items, rest = _cut(items)
-        self._source.put_back([item.value for item in rest])
+        items = _cut(self._items(values))
+        self._source.put_back(values[len(items) :])
         self._refuse_equal_keys(items)
+        writes = [await self._written(item.write) for item in items]
         await core.make_room(
-            self._contract.name, len(items), sum(len(item.write.data) + RECORD_BYTES for item in items)
+            self._contract.name, len(items), sum(len(write.data) + RECORD_BYTES for write in writes)
         )
         last = self._source.done
         record: StepRecord = {
@@ -202,7 +203,6 @@ class Fanout:
         }
         self._planned.update({item.id: (item.key, item.index) for item in items})  # outcomes may be quick
         try:
-            writes = [item.write for item in items]
             writes += [Write(subject, b"", ()) for item in items for subject in item.behind]
             await core.commit(writes, core.subjects.step(token), encode(record))
         except JetStreamError as error:
@@ -231,12 +231,16 @@ class Fanout:
             dumped.append((id, data))
         return places if _digest(dumped) == input else None
 
-    def _items(self, values: list[Any]) -> list[_Item]:
-        """The next items as records to be stored. Raises InvalidMessage, UnsafeToken, and what `key` raises."""
+    async def _written(self, write: Write) -> Write:
+        """The record of an item as it is stored: it refers to a large input."""
+        data, large = await self._core.given(write.subject, write.data)
+        return Write(write.subject, data, (*write.headers, *large))
+
+    def _items(self, values: list[Any]) -> Iterator[_Item]:
+        """The next items, each when it is asked for, as records to be stored. Raises InvalidMessage, UnsafeToken, and what `key` raises."""
         core, contract = self._core, self._contract
         header = create_once(core.trace.header)
         due_s = due(contract, core.log.now_s(), core.due_s)
-        items = []
         for index, value in enumerate(values, self._count):
             key = self._key(value) if self._key is not None else str(index)
             id = f"{self._token}:{key_token(key)}"
@@ -245,8 +249,7 @@ class Fanout:
             data = contract.input_codec.encode(value, subject=subject)
             marks = marks_of(contract, value, due_s)
             behind = self._beside(ref, marks) if marks else ()
-            items.append(_Item(value, id, key, index, Write(subject, data, (*header, *marks)), behind))
-        return items
+            yield _Item(value, id, key, index, Write(subject, data, (*header, *marks)), behind)
 
     def _beside(self, ref: Ref, marks: Pairs) -> tuple[str, ...]:
         """What has its deadline from the run alone is found through the run: it has no record in the index."""
@@ -289,8 +292,8 @@ class Fanout:
                 await core.mismatch(
                     self._name, f"an item with the key {quoted(item.key)}", "none with this key"
                 )
-            if record is not None and not same_input(
-                self._contract, record.data, item.write.data, item.value
+            if record is not None and not await same_input(
+                core, self._contract, record, item.write.data, item.value
             ):
                 await core.mismatch(
                     self._name,
@@ -410,6 +413,7 @@ class Fanout:
         core.saw_at(record.stored_s)
         try:
             ref = Ref(core.run, self._contract.name, id)
+            record = await whole(core.log, record, self._codec)
             outcome = decode_outcome(record, ref, key, self._codec, index)
         except InvalidMessage as error:
             await core.mismatch(
@@ -422,8 +426,16 @@ class Fanout:
         return outcome
 
 
-def same_input(contract: Any, recorded: bytes, data: bytes, value: Any) -> bool:
+async def same_input(core: Core, contract: Any, record: Record, data: bytes, value: Any) -> bool:
     """Whether what is on record is what is asked for now, in whatever order its sets were written."""
+    recorded = record.data
+    if is_large(record.marks):
+        try:
+            if Reference.of(recorded, subject=record.subject).fits(data):
+                return True
+            recorded = await core.log.objects.fetch(record.subject, recorded)
+        except InvalidMessage:  # it is lost
+            return False
     if recorded == data or canonical_equal(recorded, data):
         return True
     try:
@@ -440,11 +452,13 @@ def _digest(items: Iterable[tuple[str, bytes]]) -> str:
     return hashed.hexdigest()[:32]
 
 
-def _cut(items: list[_Item]) -> tuple[list[_Item], list[_Item]]:
-    """As many items as one commit should have, and the others."""
+def _cut(items: Iterable[_Item]) -> list[_Item]:
+    """As many items as one commit should have: no more of them are encoded at once."""
     size = 0
-    for at, item in enumerate(items):
+    cut: list[_Item] = []
+    for item in items:
         size += len(item.write.data) + RECORD_BYTES
-        if at and size > PART_BYTES:
-            return items[:at], items[at:]
-    return items, []
+        if cut and size > PART_BYTES:
+            break
+        cut.append(item)
+    return cut

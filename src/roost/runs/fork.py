@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from roost._text import clean, quoted
 from roost.errors import ConfigError, InvalidMessage, JetStreamError, RequestTimeout
@@ -22,8 +22,11 @@ from roost.runs.records import EpochRecord, RunSubjects, StepRecord, decode_step
 from roost.subjects import token
 from roost.tasks.batch import Pairs, Write, commit, create_once
 from roost.tasks.log import Log, Record
-from roost.tasks.marks import renewed
+from roost.tasks.marks import OBJECT, renewed
+from roost.tasks.provision import RESERVE
 from roost.tasks.records import Ref
+from roost.tasks.references import is_large, pointing_to
+from roost.tasks.storing import put_object
 from roost.tasks.submit import RECORD_BYTES, new_id
 from roost.transport.jetstream import WRONG_LAST_SEQUENCE
 
@@ -49,7 +52,8 @@ async def fork_run(
     contract with the same input (another version).
 
     Raises ConfigError when the run or the operation is not on record, or too much of it is unfinished;
-    StoreFull; RequestTimeout after `timeout_s` seconds: then the run was not started, unless the last answer
+    StoreFull; InvalidMessage when a large payload is lost;
+    RequestTimeout after `timeout_s` seconds: then the run was not started, unless the last answer
     was lost.
     """
     await log.ensure()
@@ -70,6 +74,9 @@ async def fork_run(
     target = inner_run(ref)
     moved = _Moved(log, info.id, target)
     open = moved.open(kept)
+    for at, record in enumerate(kept.records):
+        kept.records[at] = await moved.own_object(record, moved.subject(record), timeout_s)
+    given = await moved.own_object(input, log.subjects.task(ref), timeout_s)
     settled = moved.settled(kept, open)
     last = [moved.write(record) for record in kept.records if record.seq in open]
     size = sum(len(write.data) + RECORD_BYTES for write in last)
@@ -82,8 +89,8 @@ async def fork_run(
         Write(RunSubjects(log.subjects.namespace, target).epoch, _epoch(log, info.id, ref), create_once("")),
         Write(
             log.subjects.task(ref),
-            input.data,
-            (*create_once(Trace.new().header), *renewed(input.marks, None)),
+            given.data,
+            (*create_once(Trace.new().header), *renewed(given.marks, None), *_object_mark(given.marks)),
         ),
     ]
     await _make_room(log, name, [*last, *(write for unit in settled for write in unit)])
@@ -240,13 +247,28 @@ class _Moved:
                 units.append([self.write(record)])
         return units
 
+    def subject(self, record: Record) -> str:
+        return self._target + record.subject[self._prefix :]
+
+    async def own_object(self, record: Record, subject: str, timeout_s: float) -> Record:
+        """A record whose payload is an object, with one of its own: that of the original goes with its run."""
+        if not is_large(record.marks):
+            return record
+        payload = await self._log.objects.fetch(record.subject, record.data)
+        reference = await put_object(self._log, subject, payload, patience_s=timeout_s, share=RESERVE)
+        others = tuple(pair for pair in record.marks if pair[0] != OBJECT)
+        return replace(record, data=pointing_to(record.data, reference), marks=(*others, *reference.marks))
+
     def write(self, record: Record) -> Write:
-        rest = record.subject[self._prefix :]
-        kind = rest.partition(".")[0]
+        kind = record.subject[self._prefix :].partition(".")[0]
         headers: Pairs = () if kind == "signal" else create_once("")
         if kind == "task":
             headers = (*headers, COPIED, *renewed(record.marks, None))
-        return Write(self._target + rest, record.data, headers)
+        return Write(self.subject(record), record.data, (*headers, *_object_mark(record.marks)))
+
+
+def _object_mark(marks: Pairs) -> Pairs:
+    return tuple(pair for pair in marks if pair[0] == OBJECT)
 
 
 async def _make_room(log: Log, name: str, writes: Sequence[Write]) -> None:

@@ -25,7 +25,7 @@ from roost.tasks.batch import Write
 from roost.tasks.deadlines import deadline_subject, due
 from roost.tasks.log import Record
 from roost.tasks.marks import marks_of
-from roost.tasks.outcome import Outcome, decode_outcome, value_of
+from roost.tasks.outcome import Outcome, decode_outcome, value_of, whole
 from roost.tasks.records import Ref
 
 I = TypeVar("I")
@@ -142,13 +142,14 @@ class Run(Generic[D]):
         try:
             there = None if core.fresh else await core.called(ref.id)
             if there is None:
-                await core.make_room(contract.name, 1, len(data))
-                marks = marks_of(contract, value, due(contract, core.log.now_s(), core.due_s))
+                record_data, large = await core.given(subject, data)
+                await core.make_room(contract.name, 1, len(record_data))
+                marks = marks_of(contract, value, due(contract, core.log.now_s(), core.due_s)) + large
                 deadline = (
                     deadline_subject(core.log.subjects, ref, marks) if contract.deadline_s is not None else ""
                 )
                 index = [Write(deadline, b"", ())] if deadline else []
-                await core.commit(index, subject, data, trace=core.trace.header, marks=marks)
+                await core.commit(index, subject, record_data, trace=core.trace.header, marks=marks)
             elif there[0] != contract.name:
                 await core.mismatch(op, f"call {contract.name}", f"call {there[0]}")
             else:
@@ -158,7 +159,9 @@ class Run(Generic[D]):
         finally:
             awaited.over()
         try:
-            outcome: Outcome[O] = decode_outcome(record, ref, op, outcome_codec(contract))
+            codec = outcome_codec(contract)
+            record = await whole(core.log, record, codec)
+            outcome: Outcome[O] = decode_outcome(record, ref, op, codec)
         except InvalidMessage as error:
             reason = f"one of which {error.field} {error.reason}"
             await core.mismatch(op, "an output of another type", reason)
@@ -177,7 +180,7 @@ class Run(Generic[D]):
                 awaited.found(end)
             task = await core.read(lambda: core.log.last(subject, leader=True))
         # The task of a cancelled call is gone.
-        if task is not None and not same_input(contract, task.data, data, value):
+        if task is not None and not await same_input(core, contract, task, data, value):
             await core.mismatch(op, "another input", f"the one in {subject}")
 
     def map(

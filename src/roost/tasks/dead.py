@@ -18,7 +18,8 @@ from roost.tasks.log import Log, chunks
 from roost.tasks.marks import renewed
 from roost.tasks.outcome import DeadLetter, letter_of
 from roost.tasks.records import DeadIndex, Ref, encode_dead_index, end_codec
-from roost.tasks.submit import Item, Stored, Submitter
+from roost.tasks.references import is_large
+from roost.tasks.submit import Stored, Submitter
 
 PAGE = 250
 
@@ -88,6 +89,13 @@ async def _read(tasks: Log, refs: Sequence[Ref]) -> list[DeadLetter]:
     return letters
 
 
+async def input_of(tasks: Log, letter: DeadLetter) -> bytes:
+    """The payload as it was submitted, read if it is an object. Raises InvalidMessage when that is lost."""
+    if not is_large(letter.marks):
+        return letter.input
+    return await tasks.objects.fetch(tasks.subjects.task(letter.ref), letter.input)
+
+
 def replay_ref(letter: DeadLetter) -> Ref:
     """Where the next replay of a dead letter goes: the same run, an id that names what it replaces."""
     return Ref(letter.run, letter.name, f"{letter.id}:r{len(letter.replays) + 1}")
@@ -124,8 +132,9 @@ async def replay_raw(
     if letter.replays and not again:
         return None
     target = replay_ref(letter)
-    data = letter.input
-    if payload is not None:
+    if payload is None:
+        data = await input_of(log, letter)
+    else:
         data = payload.strip()
         try:
             _json.parse(data)
@@ -134,8 +143,10 @@ async def replay_raw(
             raise InvalidMessage(
                 subject=log.subjects.task(target), field=error.field, reason=reason
             ) from error
-    item = Item(target, data, Trace.new().header, renewed(letter.marks, None))
-    stored = await Submitter(log).submit(item, timeout_s=timeout_s)
+    submitter = Submitter(log)
+    marks = renewed(letter.marks, None)
+    item = await submitter.item(target, data, Trace.new().header, marks, timeout_s=timeout_s)
+    stored = await submitter.submit(item, timeout_s=timeout_s)
     await note_replay(log, letter, target)
     return stored
 

@@ -11,7 +11,7 @@ from roost.contracts import Task, Workflow
 from roost.errors import ConfigError, Conflict, StoreFull, SubmissionUnknown
 from roost.observe import Trace
 from roost.subjects import key_token
-from roost.tasks.dead import find_dead, note_replay, replay_ref
+from roost.tasks.dead import find_dead, input_of, note_replay, replay_ref
 from roost.tasks.deadlines import due
 from roost.tasks.delays import begin_at
 from roost.tasks.handle import Cancel, Handle
@@ -59,7 +59,8 @@ class Desk:
         begin_ms = await self._begin_ms(delay_s, at, keyed=key is not None)
         due_s = await self._due_s(task, begin_ms) if task.deadline_s is not None else None
         marks = marks_of(task, value, due_s) + begin_mark(begin_ms)
-        stored = await self._submitter.submit(Item(ref, data, trace.header, marks), timeout_s=timeout_s)
+        item = await self._submitter.item(ref, data, trace.header, marks, timeout_s=timeout_s)
+        stored = await self._submitter.submit(item, timeout_s=timeout_s)
         created = stored.seq > 0
         return self._handle(task, ref, key, created=created, fresh=created and covered)
 
@@ -110,8 +111,12 @@ class Desk:
                 ref = _ref(task, name)
                 subject = self._log.subjects.task(ref)
                 data = task.input_codec.encode(value, subject=subject)
-                twin = items.setdefault(ref, Item(ref, data, trace.header, marks_of(task, value, due_s)))
-                if twin.data != data:
+                if ref not in items:
+                    marks = marks_of(task, value, due_s)
+                    items[ref] = await self._submitter.item(
+                        ref, data, trace.header, marks, timeout_s=timeout_s
+                    )
+                elif not items[ref].holds(data):
                     raise Conflict(
                         key=name or ref.id,
                         subject=subject,
@@ -153,10 +158,14 @@ class Desk:
         current = await find_dead(self._log, ref)
         target = replay_ref(letter if isinstance(letter, DeadLetter) else current)
         subject = self._log.subjects.task(target)
-        data = current.input if value is None else task.input_codec.encode(value, subject=subject)
+        data = (
+            await input_of(self._log, current)
+            if value is None
+            else task.input_codec.encode(value, subject=subject)
+        )
         due_s = await self._due_s(task)
         marks = renewed(current.marks, due_s) if value is None else marks_of(task, value, due_s)
-        item = Item(target, data, Trace.new().header, marks)
+        item = await self._submitter.item(target, data, Trace.new().header, marks, timeout_s=timeout_s)
         stored = await self._submitter.submit(item, timeout_s=timeout_s)
         await note_replay(self._log, current, target)
         return self._handle(task, target, None, created=stored.seq > 0)

@@ -50,6 +50,7 @@ class Firings:
         self._delays = delays
         self._submitter = Submitter(log)
         self._timetable = Timetable(log)
+        self._stopping = False
         self._busy: set[asyncio.Task[None]] = set()
         self._pump: Pump | None = None
         self._looked_at: float | None = None
@@ -74,6 +75,7 @@ class Firings:
 
     def quiesce(self) -> None:
         """Take no more."""
+        self._stopping = True
         if self._pump is not None:
             self._pump.stop()
 
@@ -108,6 +110,9 @@ class Firings:
             self._looking = None
 
     def _take(self, message: Message) -> None:
+        if self._stopping:
+            self._answer(message, b"-NAK")
+            return
         busy = asyncio.get_running_loop().create_task(self._handle(message), name="roost-firing")
         self._busy.add(busy)
         busy.add_done_callback(self._done)
@@ -129,6 +134,12 @@ class Firings:
         except RoostError as error:
             self._log.journal.record("firing_delayed", subject=message.subject, reason=str(error))
             word = nak(AGAIN_S)
+        except asyncio.CancelledError:
+            self._answer(message, b"-NAK")
+            raise
+        self._answer(message, word)
+
+    def _answer(self, message: Message, word: bytes) -> None:
         try:
             self._log.link.client.send(message.reply, word)
         except RoostError:

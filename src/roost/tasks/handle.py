@@ -10,8 +10,8 @@ from typing_extensions import TypeVar
 
 from roost.codec import Codec
 from roost.errors import RequestTimeout
-from roost.tasks.log import Log
-from roost.tasks.outcome import Outcome, decode_outcome, value_of
+from roost.tasks.log import Log, Record
+from roost.tasks.outcome import Outcome, decode_outcome, value_of, whole
 from roost.tasks.progress import Chunk, read_chunks
 from roost.tasks.records import Ref
 from roost.tasks.waiting import Waiter
@@ -58,15 +58,15 @@ class Handle(Generic[O]):
 
         Raises RequestTimeout after `timeout_s` seconds (the task goes on and can be awaited again),
         ConnectionClosed when the bus closes, InvalidMessage when the recorded value does not fit the
-        contract's model.
+        contract's model, or is a large one that is lost.
         """
         if self._outcome is None:
             if timeout_s is None:
-                record = await self._waiter.end(self.ref, fresh=self._fresh)
+                record = await self._end()
             else:
                 try:
                     async with asyncio.timeout(timeout_s):
-                        record = await self._waiter.end(self.ref, fresh=self._fresh)
+                        record = await self._end()
                 except TimeoutError as error:
                     text = (
                         f"task {self.id} ({self.ref.name}) has no outcome after {timeout_s:g} s. If it was submitted "
@@ -76,6 +76,10 @@ class Handle(Generic[O]):
             self._fresh = False
             self._outcome = decode_outcome(record, self.ref, self.key, self._codec)
         return self._outcome
+
+    async def _end(self) -> Record:
+        record = await self._waiter.end(self.ref, fresh=self._fresh)
+        return await whole(self._log, record, self._codec)
 
     async def result(self, *, timeout_s: float | None = None) -> O:
         """Wait for the value. Raises as `outcome`, and TaskDead or TaskCancelled when there will be none."""

@@ -17,6 +17,7 @@ from roost.observe import Journal
 from roost.tasks.batch import Pairs
 from roost.tasks.copies import copies, explained
 from roost.tasks.marks import read_marks
+from roost.tasks.objects import Objects
 from roost.tasks.provision import consumer_config, consumer_name, differences, stream_config
 from roost.tasks.records import Subjects
 from roost.tasks.room import Room
@@ -64,6 +65,7 @@ class Log:
         self._replicas = 0
         self._lock = asyncio.Lock()
         self.room = Room(link.jetstream, self.subjects, journal, self._stream_info)
+        self.objects = Objects(link, namespace, journal)
 
     @property
     def ready(self) -> bool:

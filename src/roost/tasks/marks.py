@@ -23,7 +23,9 @@ NOT_BEFORE = "Roost-Not-Before"
 """Until when it has to wait: milliseconds since 1970, server time."""
 DEADLINE = "Roost-Deadline"
 """When it must have an outcome: milliseconds since 1970, server time."""
-MARKS = (VERSION, ORDER, NOT_BEFORE, DEADLINE)
+OBJECT = "Roost-Object"
+"""The record refers to its payload, which is an object: its token (`references`)."""
+MARKS = (VERSION, ORDER, NOT_BEFORE, DEADLINE, OBJECT)
 ANY = b"\r\nRoost-"
 """Stands in a header block that has a mark."""
 MOST_DIGITS = 6
@@ -104,9 +106,9 @@ def _time(marks: Pairs, wanted: str) -> int | None:
 def renewed(marks: Pairs, due_s: float | None) -> Pairs:
     """The same marks with another deadline, or none: of a task that is submitted in the place of an old one.
 
-    What the old one has waited for is over.
+    What the old one has waited for is over, and a large input becomes an object of the new one.
     """
-    others = tuple(pair for pair in marks if pair[0] not in (DEADLINE, NOT_BEFORE))
+    others = tuple(pair for pair in marks if pair[0] not in (DEADLINE, NOT_BEFORE, OBJECT))
     return others if due_s is None else (*others, (DEADLINE, str(round(due_s * 1000))))
 
 

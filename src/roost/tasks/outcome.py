@@ -12,8 +12,9 @@ from roost.errors import TaskCancelled, TaskDead
 from roost.tasks.attempts import as_history, describe
 from roost.tasks.batch import Pairs
 from roost.tasks.history import Attempt
-from roost.tasks.log import Record
+from roost.tasks.log import Log, Record
 from roost.tasks.records import Ref
+from roost.tasks.references import done_whole, is_large
 
 O = TypeVar("O")
 
@@ -29,7 +30,7 @@ class DeadLetter:
     run: str = ""
     name: str = ""  # of the task contract
     id: str = ""
-    input: bytes = field(default=b"", repr=False)  # the payload as submitted; filled in by listings
+    input: bytes = field(default=b"", repr=False)  # as submitted, or its reference; filled in by listings
     died_s: float = 0.0  # server time, seconds since 1970
     replays: tuple[str, ...] = ()  # ids of tasks submitted in its place
     marks: Pairs = field(default=(), repr=False)  # version and order key, as submitted; filled in by listings
@@ -78,6 +79,15 @@ class Cancelled:
 
 
 Outcome: TypeAlias = Done[O] | Dead | Cancelled
+
+
+async def whole(log: Log, record: Record, codec: Codec[Any]) -> Record:
+    """An `end` record with its value in it, if that is an object. Raises as `Objects.fetch`."""
+    if not is_large(record.marks):
+        return record
+    most_bytes = codec.limits.max_bytes
+    value = await log.objects.fetch(record.subject, record.data, most_bytes=most_bytes)
+    return replace(record, data=done_whole(record.data, value))
 
 
 def decode_outcome(record: Record, ref: Ref, key: str, codec: Codec[Any], index: int = -1) -> Outcome[Any]:

@@ -11,10 +11,13 @@ import asyncio
 import logging
 import random
 
-from roost.errors import JetStreamError, RoostError, TooLarge
+from roost.errors import JetStreamError, RoostError, StoreFull, TooLarge
+from roost.tasks.batch import Pairs
 from roost.tasks.delivery import Delivery
 from roost.tasks.log import Log, Record
 from roost.tasks.records import NoteRecord, Ref, encode_dead_index, encode_note
+from roost.tasks.references import Reference
+from roost.tasks.storing import put_object
 from roost.transport.headers import block
 from roost.transport.jetstream import STORE_FULL, WRONG_LAST_SEQUENCE, WRONG_LAST_SEQUENCE_PENDING
 
@@ -23,6 +26,7 @@ MESSAGE_TOO_LARGE = 10054
 
 log = logging.getLogger("roost.tasks")
 
+CRLF = "\r\n"
 FULL_DELAY_S = 5.0
 """Delay with which work is handed back when the store takes no more records."""
 NOTE_TRIES = 5
@@ -49,7 +53,18 @@ class OutcomeWriter:
     def __init__(self, tasks: Log) -> None:
         self._log = tasks
 
-    async def write(self, delivery: Delivery, data: bytes, *, dead_reason: str | None = None) -> bool:
+    async def put_value(self, delivery: Delivery, value: bytes) -> Reference:
+        """Store a large value, for the `end` that comes next. Raises HandBack and Unstorable as `write`."""
+        try:
+            return await put_object(self._log, self._log.subjects.end(delivery.ref), value)
+        except StoreFull as error:
+            raise HandBack(f"{error.stream} is full; its outcome could not be kept", FULL_DELAY_S) from error
+        except TooLarge as error:
+            raise Unstorable(error.reason) from error
+
+    async def write(
+        self, delivery: Delivery, data: bytes, *, dead_reason: str | None = None, marks: Pairs = ()
+    ) -> bool:
         """Store the `end` of a delivery; True if it is ours, False if another outcome stands or the task is gone.
 
         Repeats through timeouts and disconnects for as long as it takes (the delivery is kept by
@@ -62,7 +77,7 @@ class OutcomeWriter:
         tries = 0
         while True:
             try:
-                await self._put(delivery, subject, data, newest)
+                await self._put(delivery, subject, data, newest, marks)
                 break
             except JetStreamError as error:
                 if error.err_code == WRONG_LAST_SEQUENCE:
@@ -111,13 +126,16 @@ class OutcomeWriter:
             await self._index(delivery.ref, dead_reason)
         return True
 
-    async def _put(self, delivery: Delivery, subject: str, data: bytes, newest: int) -> None:
+    async def _put(
+        self, delivery: Delivery, subject: str, data: bytes, newest: int, marks: Pairs = ()
+    ) -> None:
         """Store the `end` while the newest record under its guard has the sequence `newest`."""
         head = (
             "NATS/1.0\r\n"
             f"Nats-Expected-Last-Subject-Sequence:{newest}\r\n"
             f"Nats-Expected-Last-Subject-Sequence-Subject:{self._log.subjects.guard(delivery.ref)}\r\n"
-            f"traceparent:{delivery.trace}\r\n\r\n"
+            f"traceparent:{delivery.trace}\r\n"
+            f"{''.join(f'{name}:{value}{CRLF}' for name, value in marks)}\r\n"
         ).encode()
         await self._log.link.jetstream.publish(subject, data, head)
 

@@ -29,7 +29,8 @@ from roost.tasks.calling import HandlerLeft
 from roost.tasks.delivery import nak
 from roost.tasks.intake import SETTLE_S
 from roost.tasks.log import Log, Record
-from roost.tasks.outcome import Outcome, decode_outcome
+from roost.tasks.marks import read_marks
+from roost.tasks.outcome import Outcome, decode_outcome, whole
 from roost.tasks.provision import Reported, report_config
 from roost.tasks.records import Ref, error_record
 from roost.transport import Message, Pump
@@ -181,7 +182,9 @@ class Reporter:
             return
         try:
             key = ref.id.partition(":")[2] or ref.id
-            outcome = decode_outcome(Record(subject, self._seq, message.data), ref, key, self._codec)
+            record = Record(subject, self._seq, message.data, marks=read_marks(message.head))
+            record = await whole(self._log, record, self._codec)
+            outcome = decode_outcome(record, ref, key, self._codec)
         except InvalidMessage as error:
             journal.record("outcome_unreadable", subject=subject, reason=str(error), level=logging.ERROR)
             self._answer(b"+ACK")

@@ -21,6 +21,7 @@ from roost.errors import (
     StreamMissing,
 )
 from roost.tasks.log import Log, Record
+from roost.tasks.references import Reference
 from roost.transport.jetstream import STORE_FULL, WRONG_LAST_SEQUENCE_PENDING
 
 R = TypeVar("R")
@@ -59,6 +60,13 @@ async def store(
 async def newest(log: Log, subject: str, *, patience_s: float | None = None) -> Record | None:
     """The newest record on a subject as the leader knows it, tried again through outages; gives up as `store` does."""
     return await _patiently(log, subject, lambda: log.last(subject, leader=True), patience_s)
+
+
+async def put_object(
+    log: Log, subject: str, data: bytes, *, patience_s: float | None = None, share: float = 1.0
+) -> Reference:
+    """Store the payload of a record that will be on `subject`, tried again through outages; raises as `store`."""
+    return await _patiently(log, subject, lambda: log.objects.put(subject, data, share=share), patience_s)
 
 
 async def _patiently(

@@ -13,7 +13,6 @@ import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from roost.codec import canonical_equal
 from roost.errors import (
     Conflict,
     Disconnected,
@@ -31,10 +30,13 @@ from roost.tasks.absent import Absence
 from roost.tasks.batch import Pairs, Write, commit, create_once
 from roost.tasks.deadlines import deadline_subject
 from roost.tasks.delays import Delays
-from roost.tasks.log import Log, chunks
+from roost.tasks.log import Log, Record, chunks
 from roost.tasks.marks import begin_of, order_of
 from roost.tasks.order import ORDER_BYTES, Order, Queue, place_of
+from roost.tasks.provision import RESERVE
 from roost.tasks.records import Ref, Subjects
+from roost.tasks.references import INLINE_BYTES, Reference, is_large, same_payload
+from roost.tasks.storing import newest, put_object
 from roost.transport.headers import block
 from roost.transport.jetstream import (
     STORE_FULL,
@@ -64,6 +66,12 @@ class Item:
     data: bytes
     trace: str
     marks: Pairs = ()
+
+    def holds(self, data: bytes) -> bool:
+        """Whether it is the record of this input."""
+        if is_large(self.marks):
+            return Reference.of(self.data, subject="").fits(data)
+        return self.data == data
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,6 +103,11 @@ def _size(item: Item) -> int:
     return len(item.data) + RECORD_BYTES + (ORDER_BYTES if item.marks else 0)
 
 
+def _same(there: Record, item: Item) -> bool:
+    """Whether a stored task has the input of this one."""
+    return same_payload(there.data, there.marks, item.data, item.marks, subject=there.subject)
+
+
 class Submitter:
     """Stores tasks in one log."""
 
@@ -104,6 +117,30 @@ class Submitter:
         self._delays = Delays(log)
         self._absence = Absence(log)
         self._batches = asyncio.Semaphore(BATCHES_IN_FLIGHT)
+
+    async def item(self, ref: Ref, data: bytes, trace: str, marks: Pairs = (), *, timeout_s: float) -> Item:
+        """The record of an input. A large one is stored now, unless the task is there already.
+
+        Raises Conflict, TooLarge above `MOST_BYTES`, StoreFull; else as `submit`.
+        """
+        if len(data) <= INLINE_BYTES:
+            return Item(ref, data, trace, marks)
+        log = self._log
+        await log.ensure()
+        subject = log.subjects.task(ref)
+        try:
+            there = await newest(log, subject, patience_s=timeout_s)
+            if there is None:
+                reference = await put_object(log, subject, data, patience_s=timeout_s, share=RESERVE)
+            elif not is_large(there.marks):
+                raise Conflict(key=ref.id, subject=subject)
+            else:
+                reference = Reference.of(there.data, subject=subject)
+                if not reference.fits(data):
+                    raise Conflict(key=ref.id, subject=subject)
+        except (RequestTimeout, Disconnected, NoResponders) as error:
+            raise SubmissionUnknown((ref.id,)) from error
+        return Item(ref, reference.encode(), trace, (*marks, *reference.marks))
 
     async def submit(self, item: Item, *, timeout_s: float) -> Stored:
         """Store one task; repeats through disconnects until `timeout_s` seconds are over.
@@ -216,7 +253,7 @@ class Submitter:
                 if await log.last(log.subjects.end(item.ref), leader=True) is None:
                     raise  # it was removed in between, or is about to appear
                 return Stored(item.ref, 0)  # it was cancelled: its outcome stands, its input is gone
-            if not canonical_equal(there.data, item.data):
+            if not _same(there, item):
                 raise Conflict(key=item.ref.id, subject=subject) from error
             return Stored(item.ref, 0, there.seq, there.marks)
 
@@ -354,7 +391,7 @@ class Submitter:
                 done[item.ref] = Stored(item.ref, 0)  # it was cancelled: see `_publish`
             elif record is None:
                 missing.append(item)
-            elif record.data == item.data or canonical_equal(record.data, item.data):
+            elif _same(record, item):
                 done[item.ref] = found = Stored(item.ref, 0, record.seq, record.marks)
                 if item.marks or record.marks:
                     await self._line_up(item, found, patience)

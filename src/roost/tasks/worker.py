@@ -16,13 +16,14 @@ from typing import Any
 from roost.contracts import GiveUp, Task, Workflow
 from roost.errors import InvalidMessage, Reject, RetryLater
 from roost.tasks.attempts import bounded, describe, next_number
+from roost.tasks.batch import Pairs
 from roost.tasks.calling import HandlerLeft, Invoke, call, encode_result
 from roost.tasks.deadlines import due
 from roost.tasks.delivery import Delivery, nak
 from roost.tasks.gate import Gate
 from roost.tasks.intake import Intake
 from roost.tasks.log import Log, Record
-from roost.tasks.marks import decode_input
+from roost.tasks.marks import decode_input, read_marks
 from roost.tasks.outcomes import HandBack, Unstorable
 from roost.tasks.records import (
     AttemptRecord,
@@ -31,6 +32,7 @@ from roost.tasks.records import (
     encode_done,
     error_record,
 )
+from roost.tasks.references import INLINE_BYTES, done_elsewhere, is_large
 from roost.tasks.sofar import so_far
 
 log = logging.getLogger("roost.tasks")
@@ -133,7 +135,8 @@ class Worker(Intake):
             )
             delivery.noted = True
         try:
-            value = decode_input(task, delivery.data, version, delivery.subject)
+            given = await self._payload(delivery) if marked else delivery.data
+            value = decode_input(task, given, version, delivery.subject)
         except InvalidMessage as error:
             self._log.journal.record("message_refused", subject=delivery.subject, reason=str(error))
             await self._die(delivery, past, f"invalid input: {error.field or 'payload'}: {error.reason}")
@@ -172,15 +175,28 @@ class Worker(Intake):
             "at": round(started_s, 6),
             "s": round(loop.time() - begun, 6),
         }
-        record = encode_done(delivery.token, bounded([*past, attempt]), data)
+        marks: Pairs = ()
         try:
-            ours = await self._writer.write(delivery, record)
+            if len(data) > INLINE_BYTES:
+                reference = await self._writer.put_value(delivery, data)
+                record = encode_done(delivery.token, bounded([*past, attempt]), b"null")
+                record, marks = done_elsewhere(record, reference), reference.marks
+            else:
+                record = encode_done(delivery.token, bounded([*past, attempt]), data)
+            ours = await self._writer.write(delivery, record, marks=marks)
         except Unstorable as error:
             attempt["error"] = error_record(error)
             await self._die(delivery, [*past, attempt], f"its result cannot be stored: {error}")
             return
         await self._settle(delivery)
         self._log.journal.count(f"task_done:{task.name}" if ours else "done_in_vain")
+
+    async def _payload(self, delivery: Delivery) -> bytes:
+        """The input, read if it is an object. Raises InvalidMessage (TooLarge) when it is lost."""
+        if not is_large(read_marks(delivery.message.head)):
+            return delivery.data
+        most_bytes = self._task.limits.max_bytes
+        return await self._log.objects.fetch(delivery.subject, delivery.data, most_bytes=most_bytes)
 
     async def _wait(self, delivery: Delivery, begin_ms: int) -> None:
         """A task that may not begin yet, or that only what says so may run."""

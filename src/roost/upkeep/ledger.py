@@ -23,7 +23,7 @@ from roost.errors import ConfigError
 from roost.runs.listing import json_object
 from roost.runs.records import inner_run
 from roost.tasks.log import Record
-from roost.tasks.records import Ref
+from roost.tasks.records import Ref, Subjects
 from roost.tasks.retention import Retention
 
 EPOCH, ASIDE, TASK, END, OWN_TASK, OWN_END = PHASES = range(6)
@@ -69,11 +69,12 @@ class Run:
 class Ledger:
     """The runs of one namespace of which something was read and is still there."""
 
-    def __init__(self, namespace: str, retention: Retention, *, orphan_s: float = ORPHAN_S) -> None:
+    def __init__(self, subjects: Subjects, retention: Retention, *, orphan_s: float = ORPHAN_S) -> None:
         self.runs: dict[str, Run] = {}
         self.retention = retention
         self._orphan_s = orphan_s
-        self._skip = len(namespace) + len(".run.")
+        self._subjects = subjects
+        self._skip = len(subjects.run("")) - len(".>")
         self._due: list[tuple[float, str]] = []  # a heap
 
     def take(self, record: Record) -> None:
@@ -85,10 +86,10 @@ class Ledger:
         if behind:  # a place, a turn or a wake: it belongs to its task
             if token[-1] != ":":
                 run.queues |= {(words[2], token.partition("::")[2])}
-        elif kind in ("task", "end", "dead") and len(words) == 4:
-            own = words[3] == token
+        elif kind in ("task", "end", "dead") and (parsed := self._subjects.parse(record.subject)):
+            ref, own = parsed[1], words[3] == token
             phase = (OWN_TASK if own else TASK) if kind != "end" else (OWN_END if own else END)
-            self._task(run, kind, words, own, record)
+            self._task(run, kind, ref, own, record)
         elif kind == "epoch" and len(words) == 2:
             phase = EPOCH
             run.grows = True
@@ -102,15 +103,15 @@ class Ledger:
             top = self._top(run)
             self.list(top, self.due_s(top))
 
-    def _task(self, run: Run, kind: str, words: list[str], own: bool, record: Record) -> None:
-        task = f"{words[2]}.{words[3]}"
+    def _task(self, run: Run, kind: str, ref: Ref, own: bool, record: Record) -> None:
+        task = f"{ref.name}.{ref.id}"
         if kind == "task":
             run.open.add(task)
             run.whole = run.whole and not own
             return
         run.open.discard(task)
         if kind == "end":
-            run.ends[words[2]] = record.seq
+            run.ends[ref.name] = record.seq
             run.whole = run.whole or own
             if record.data.startswith(_DEAD) and task not in run.replayed:
                 run.letters |= {task}

@@ -146,15 +146,15 @@ class Prune:
             self._created = info["created"]
             self._ahead.clear()
             self.at = 0
-            ledger = self._ledger = Ledger(log.subjects.namespace, retention, orphan_s=self._orphan_s)
+            ledger = self._ledger = Ledger(log.subjects, retention, orphan_s=self._orphan_s)
         return ledger
 
     async def _read(self, ledger: Ledger, horizon_s: float) -> bool:
         """Enter about a page of records that are older than the horizon; False when there are no more of those."""
         ahead = self._ahead
         if not ahead:
-            query = {"seq": self.at + 1, "batch": PAGE, "max_bytes": PAGE_BYTES}
-            query["next_by_subj"] = f"{self._log.subjects.namespace}.run.>"
+            pattern = f"{self._log.subjects.namespace}.run.>"
+            query = {"seq": self.at + 1, "next_by_subj": pattern, "batch": PAGE, "max_bytes": PAGE_BYTES}
             ahead.extend(await self._log.page(query))
             if not ahead:
                 return False
@@ -177,7 +177,8 @@ class Prune:
             if count >= TOGETHER:
                 await self._delete(ledger, some)
                 some, count = [], 0
-        await self._delete(ledger, some)
+        if some:
+            await self._delete(ledger, some)
 
     async def _may_go(self, ledger: Ledger, top: Run, readers: Readers) -> bool:
         """Whether nobody needs an ended run any more."""
