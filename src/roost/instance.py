@@ -22,6 +22,7 @@ from roost.runs import Coordinator, Run
 from roost.tasks import Delivery, Ref, Reporter, Worker, end_codec
 from roost.tasks.gate import Gate
 from roost.tasks.provision import Reported
+from roost.tasks.references import allows_large
 from roost.transport import Message
 
 FLUSH_S = 1.0
@@ -29,9 +30,10 @@ FLUSH_S = 1.0
 
 def reported(agent: str, contract: Any, of: Workflow[Any, Any] | str | None) -> Reported:
     """What ``agent.reports(contract, of=of)`` follows."""
+    large = allows_large(contract)
     if isinstance(of, Workflow):
-        return Reported(agent=agent, name=contract.name, workflow=of.name)
-    return Reported(agent=agent, name=contract.name, run=of or "")
+        return Reported(agent=agent, name=contract.name, workflow=of.name, large=large)
+    return Reported(agent=agent, name=contract.name, run=of or "", large=large)
 
 
 class Instance:

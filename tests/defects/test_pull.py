@@ -10,7 +10,7 @@ from typing import Any
 
 import nats.errors
 import pytest
-from defect_kit import Ours, ours, settle, stock
+from defect_kit import Ours, ours, raw, settle, stock
 
 from roost.server import LocalServer
 from roost.transport import Message, Pump
@@ -272,3 +272,37 @@ async def test_16_stock_fetch_takes_a_deleted_consumer_for_a_timeout(nats_url: s
         await me.jetstream.call(f"CONSUMER.DELETE.{stream}.C")
         with pytest.raises(nats.errors.TimeoutError):
             await fetching
+
+
+async def test_what_strangers_send_to_the_inbox_of_a_pull_is_no_delivery_and_is_not_answered(
+    nats_url: str, namespace: str
+) -> None:
+    """It once was answered at the subject of the stranger's choice, and without one it was a traceback each."""
+    stream = f"ROOST_{namespace}"
+    async with ours(nats_url) as me, raw(nats_url) as stranger:
+        await provision(me, stream)
+        got: list[Message] = []
+        trouble: list[str] = []
+        pump = Pump(
+            me.client,
+            stream,
+            "C",
+            on_message=got.append,
+            room=lambda: 20,
+            on_trouble=lambda kind, _: trouble.append(kind),
+        )
+        pump.start()
+        (inbox,) = {one.subject for one in me.client._listeners.values() if one.subject.endswith(".0.*")}
+        await me.client.flush()
+        place = inbox.replace("*", "1").encode()
+        await stranger.publish(place, b"x")
+        await stranger.publish(place, b"x", b"admin.cmd")
+        await stranger.publish(place, b"", b"_INBOX.x")
+        await me.client.flush()
+        assert trouble == ["strayed"] * 3
+        await me.jetstream.publish(f"{stream}.x", b"work")
+        async with asyncio.timeout(5):
+            while not got:
+                await me.client.flush()
+        assert [one.data for one in got] == [b"work"]
+        pump.stop()

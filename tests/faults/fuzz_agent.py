@@ -35,8 +35,8 @@ class Figures(BaseModel):
     rss_bytes: int
     heard: int
     reported: list[int]
-    tasks: list[str]
-    """Names of the asyncio tasks that have been there since it began to serve, and still are."""
+    ended: list[str]
+    """Names of the asyncio tasks that were there when it had begun to serve, and are no more."""
     inboxes: list[str]
     instance: str
     counters: dict[str, int]
@@ -125,19 +125,20 @@ async def main(url: str, namespace: str) -> None:
 
     @agent.handles(figures)
     async def tell(note: Note) -> Figures:
-        client = bus.link.client
-        mux = client.requests.inbox.rsplit(".", 1)[0]
+        subjects = [one.subject for one in bus.link.client._listeners.values()]
         return Figures(
             rss_bytes=rss_bytes(),
             heard=len(_heard),
-            reported=sorted(_reported)[note.number :],
-            tasks=sorted(one.get_name() for one in lasting if not one.done()),
-            inboxes=[mux, client.new_inbox().rsplit(".", 1)[0]],
+            reported=sorted(_reported),
+            ended=sorted(one.get_name() for one in lasting if one.done()),
+            inboxes=[
+                one.removesuffix(".*") for one in subjects if one.startswith("_INBOX") and one.endswith(".*")
+            ],
             instance=instance,
             counters=dict(bus.counters),
         )
 
-    async with roost.connect(url, namespace=namespace) as bus, bus.serving(agent) as serving:
+    async with roost.connect(url, namespace=namespace) as bus, bus.serving(agent) as (serving,):
         instance = serving.name
         async with bus.watch_agents() as watch:
 

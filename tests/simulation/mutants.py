@@ -67,9 +67,9 @@ MUTANTS = (
         cuts=(
             (
                 "src/roost/tasks/worker.py",
-                "            ours = await self._writer.write(delivery, record)\n        except Unstorable as error:",
+                "            ours = await self._writer.write(delivery, record, marks=marks)\n",
                 '            self._answer(delivery, b"+ACK")\n'
-                "            ours = await self._writer.write(delivery, record)\n        except Unstorable as error:",
+                "            ours = await self._writer.write(delivery, record, marks=marks)\n",
             ),
         ),
         signs=("has no outcome",),

@@ -7,6 +7,7 @@ although the connection lives (a change of the stream's leader), or be lost with
 from __future__ import annotations
 
 import json
+import math
 from base64 import b64encode
 from collections.abc import Callable
 from typing import Any
@@ -249,7 +250,10 @@ class Server:
 
     def _stream_msg(self, words: list[str], body: dict[str, Any]) -> Any:
         stream = self._named(words[3])
-        record = stream.get(stream.last_on(body["last_by_subj"]))
+        if "last_by_subj" in body:
+            record = stream.get(stream.last_on(body["last_by_subj"]))
+        else:
+            record = next(iter(stream.following(body["seq"], body["next_by_subj"], 1, math.inf)), None)
         if record is None:
             raise refusal(10037)
         message = {"subject": record.subject, "seq": record.seq, "data": b64encode(record.data).decode()}

@@ -86,6 +86,17 @@ async def a_batch_is_stored_in_a_row_and_answers_with_its_last_sequence(at: Plac
 
 
 @rule
+async def the_leader_finds_what_follows_a_sequence(at: Place) -> None:
+    seqs = [await at.put(f"task.x.{n}") for n in (1, 2)]
+    for after, found in ((seqs[0], seqs[0]), (seqs[0] + 1, seqs[1])):
+        record = await at.js.from_leader(at.stream, {"seq": after, "next_by_subj": f"{at.run}.task.x.*"})
+        assert record is not None
+        assert record.seq == found
+    query = {"seq": seqs[1] + 1, "next_by_subj": f"{at.run}.task.x.*"}
+    assert await at.js.from_leader(at.stream, query) is None
+
+
+@rule
 async def one_guard_that_does_not_hold_refuses_the_whole_batch(at: Place) -> None:
     await at.put("task.x.2")
     once = create_once("")

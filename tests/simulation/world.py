@@ -14,7 +14,7 @@ from typing import Any
 
 from roost.bus import Bus
 from roost.errors import RoostError
-from roost.observe import Journal
+from roost.observe import Journal, LoopWatch
 from roost.runs import Run
 from roost.runs.epoch import has_token
 from roost.settings import Settings
@@ -74,6 +74,13 @@ class Machine(Process):
                 self.world.complain(f"ctx.once of {key} returned {receipt} after it had returned {there}")
 
 
+class NoWatch(LoopWatch):
+    """A thread would watch a loop whose time is not its own."""
+
+    def _start(self) -> None:
+        return
+
+
 class NoUpkeep(Upkeep):
     """The log is that of some minutes, and everything in it has an end: nothing is overdue or old."""
 
@@ -129,6 +136,7 @@ class World:
         settings = Settings(servers=("nats://127.0.0.1:4222",), namespace=NAMESPACE, name=machine.role)
         bus = Bus(machine.client.link(), settings, Journal())
         bus.upkeep = NoUpkeep(bus.log)
+        bus.loop_watch = NoWatch(bus.journal)
         return bus
 
     async def _serve(self, machine: Machine) -> None:

@@ -213,6 +213,9 @@ async def test_names_are_checked(nats_url: str, namespace: str) -> None:
         await bus.schedule(ring, Number(n=1), name="mine", every_s=60)
         with pytest.raises(roost.ConfigError, match="is one of 'ring'"):
             await bus.schedule(other, Number(n=1), name="mine", every_s=60)
+        lines = await bus.schedule(ring, Number(n=1), name="lines", cron="0 0 0 * *\r\n*")
+        assert lines.cron == "0 0 0 * * *", "no header begins in it"
+        await bus.cancel_schedule("lines")
         changed = await bus.schedule(ring, Number(n=1), name="mine", every_s=120)
         assert [one.every_s for one in await bus.schedules()] == [changed.every_s] == [120]
 

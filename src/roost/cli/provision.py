@@ -53,6 +53,10 @@ def provision_command(
             metavar="SIZE", help="The most that the log may take, such as 10GB. New work stops at 80 %."
         ),
     ] = None,
+    object_bytes: Annotated[
+        str | None,
+        typer.Option(metavar="SIZE", help="The most that large payloads may take, in a stream of their own."),
+    ] = None,
     replicas: Annotated[
         int | None, typer.Option(metavar="N", help="Servers of a cluster that hold the log: 1, 3 or 5.")
     ] = None,
@@ -89,6 +93,7 @@ def provision_command(
     with usage():
         size = Size(
             max_bytes=parse_size(max_bytes) if max_bytes is not None else None,
+            object_bytes=parse_size(object_bytes) if object_bytes is not None else None,
             replicas=replicas,
             retention_s=parse_retention(retention, option="--retention"),
             dead_retention_s=parse_retention(dead_retention, option="--dead-retention"),

@@ -16,6 +16,7 @@ from roost.permissions.rights import Rights
 from roost.permissions.roles import inbox_of
 from roost.tasks.provision import timetable_stream
 from roost.tasks.records import Subjects
+from roost.tasks.references import bucket
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,6 +81,7 @@ def accounts_of(namespace: str, users: Sequence[User]) -> Accounts:
             *(f"{form}.{one}.>" for one in (stream, timetable) for form in ("$JS.ACK", "$JS.ACK.*.*")),
             f"{namespace}.run.>",
             f"{namespace}.sched.>",
+            f"$O.{bucket(namespace)}.>",
         ),
         feeds=(f"{subjects.live}>", f"{namespace}.cancel.>"),
         users=tuple(users),

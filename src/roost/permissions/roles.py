@@ -22,6 +22,7 @@ from roost.permissions.rights import Rights, overlap
 from roost.subjects import endpoint_subject, every_subject, token
 from roost.tasks.provision import Reported, consumer_name, consumer_of_fired, timetable_stream
 from roost.tasks.records import Subjects
+from roost.tasks.references import about_any, allows_large, chunks_of, objects_stream
 
 Served: TypeAlias = (
     "Task[Any, Any] | Workflow[Any, Any] | Endpoint[Any, Any] | StreamEndpoint[Any, Any] | Topic[Any]"
@@ -78,9 +79,11 @@ def serving(job: Job, namespace: str, inbox: str, *, instance: str = "*") -> Rig
     for name in job.pauses:
         pause = f"$JS.API.CONSUMER.PAUSE.{subjects.stream}.{consumer_name(name)}"
         needs.publish(f"breaker of task {name}", pause)
-    for report in job.reports:  # the outcome comes whole with its delivery: nothing is read
+    for report in job.reports:  # an outcome comes with its delivery: only a large one is read
         needs.publish("the log", f"$JS.API.STREAM.INFO.{subjects.stream}")
         _consumes(needs, subjects, report.durable, f"report of {report.name}")
+        if report.large:
+            _reads_objects(needs, subjects)
     _is_there(needs, namespace, job.agent, instance)
     within = all(isinstance(one, Workflow) for one in job.handles)
     for called in job.calls:
@@ -100,6 +103,7 @@ def observing(namespace: str, inbox: str) -> Rights:
     """What somebody needs who reads the log and sees who is there, and changes nothing."""
     subjects, needs = Subjects(namespace), _Needs(inbox)
     _reads(needs, subjects)
+    _reads_objects(needs, subjects)
     needs.publish("the log", f"$JS.API.CONSUMER.INFO.{subjects.stream}.*")
     needs.subscribe("the live feed", f"{subjects.live}>")
     needs.subscribe("heartbeats", beat_subject(namespace, "*", "*"))
@@ -117,6 +121,10 @@ def administering(namespace: str, inbox: str) -> Rights:
     subjects, needs = Subjects(namespace), _Needs(inbox)
     stream = subjects.stream
     _reads(needs, subjects)
+    _reads_objects(needs, subjects)
+    objects = objects_stream(namespace)
+    needs.publish("provision", *(f"$JS.API.STREAM.{verb}.{objects}" for verb in ("CREATE", "UPDATE")))
+    needs.publish("fork, replay", chunks_of(namespace, ">"), about_any(namespace))
     needs.publish("provision", *(f"$JS.API.STREAM.{verb}.{stream}" for verb in ("CREATE", "UPDATE")))
     needs.publish("provision", f"$JS.API.CONSUMER.CREATE.{stream}.>")
     needs.publish("provision", f"$JS.API.CONSUMER.INFO.{stream}.*")
@@ -179,6 +187,23 @@ def _consumes(needs: _Needs, subjects: Subjects, durable: str, why: str) -> None
     needs.publish(why, f"$JS.ACK.{stream}.{durable}.>", f"$JS.ACK.*.*.{stream}.{durable}.>")
 
 
+def _reads_objects(needs: _Needs, subjects: Subjects) -> None:
+    stream = objects_stream(subjects.namespace)
+    for verb in ("STREAM.INFO", "STREAM.MSG.GET", "DIRECT.GET"):
+        needs.publish("large payloads", f"$JS.API.{verb}.{stream}")
+
+
+def _keeps_objects(needs: _Needs, subjects: Subjects, contract: Any, kind: str) -> None:
+    """Read the large payloads of a contract, and store those that its records of one kind refer to.
+
+    What is said about an object has its name as base64, which no pattern can take apart; Roost never reads it.
+    """
+    if allows_large(contract):
+        why, namespace = f"large payloads of {contract.name}", subjects.namespace
+        _reads_objects(needs, subjects)
+        needs.publish(why, chunks_of(namespace, f"*.{kind}.{contract.name}.*.*"), about_any(namespace))
+
+
 def _takes(needs: _Needs, subjects: Subjects, name: str, why: str) -> None:
     """Take tasks of a contract and store what becomes of them."""
     _reads(needs, subjects)
@@ -220,6 +245,7 @@ def scheduling(namespace: str, inbox: str) -> Rights:
 def _works(needs: _Needs, subjects: Subjects, task: Task[Any, Any]) -> None:
     why, run = f"task {task.name}", f"{subjects.namespace}.run.*"
     _takes(needs, subjects, task.name, why)
+    _keeps_objects(needs, subjects, task, "end")
     needs.publish(why, *(f"{run}.{kind}.{task.name}.*.*" for kind in ("chunk", "progress", "once")))
     if task.order_key is not None:  # places and turns; a turn has two tokens more than a task
         needs.publish(why, f"{run}.queue.{task.name}.*.*", f"{run}.task.{task.name}.*.*.*")
@@ -228,6 +254,7 @@ def _works(needs: _Needs, subjects: Subjects, task: Task[Any, Any]) -> None:
 def _coordinates(needs: _Needs, subjects: Subjects, workflow: Workflow[Any, Any]) -> None:
     why, namespace = f"workflow {workflow.name}", subjects.namespace
     _takes(needs, subjects, workflow.name, why)
+    _keeps_objects(needs, subjects, workflow, "end")
     needs.publish(why, *(f"{namespace}.run.*.{kind}" for kind in ("epoch", "state", "step.*")))
     needs.subscribe(why, f"{subjects.live}*.end.>", f"{subjects.live}*.signal.*")
 
@@ -256,6 +283,7 @@ def _calls(needs: _Needs, subjects: Subjects, contract: Called, *, within_a_run:
     if isinstance(contract, Task | Workflow):
         why, run, live = f"{contract.kind} {name}", f"{namespace}.run.*", f"{subjects.live}*"
         _reads(needs, subjects)
+        _keeps_objects(needs, subjects, contract, "task")
         needs.publish(why, f"{run}.task.{name}.*")
         if contract.order_key is not None:
             needs.publish(why, f"{run}.queue.{name}.*.*")

@@ -237,7 +237,10 @@ class Fanout:
         return Write(write.subject, data, (*write.headers, *large))
 
     def _items(self, values: list[Any]) -> Iterator[_Item]:
-        """The next items, each when it is asked for, as records to be stored. Raises InvalidMessage, UnsafeToken, and what `key` raises."""
+        """The next items as records to be stored, each when it is asked for.
+
+        Raises InvalidMessage, UnsafeToken, and what `key` raises.
+        """
         core, contract = self._core, self._contract
         header = create_once(core.trace.header)
         due_s = due(contract, core.log.now_s(), core.due_s)

@@ -52,9 +52,8 @@ async def fork_run(
     contract with the same input (another version).
 
     Raises ConfigError when the run or the operation is not on record, or too much of it is unfinished;
-    StoreFull; InvalidMessage when a large payload is lost;
-    RequestTimeout after `timeout_s` seconds: then the run was not started, unless the last answer
-    was lost.
+    StoreFull; InvalidMessage when a large payload is lost; RequestTimeout after `timeout_s` seconds: then the run
+    was not started, unless the last answer was lost.
     """
     await log.ensure()
     info = await find_run(log, run)

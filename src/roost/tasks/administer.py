@@ -30,6 +30,7 @@ from roost.tasks.provision import (
     timetable_config,
     timetable_stream,
 )
+from roost.tasks.references import allows_large, objects_config
 from roost.tasks.reporter import ACK_WAIT_S
 from roost.tasks.retention import DEAD_RETENTION, RETENTION, Retention, seconds_text
 from roost.transport.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND
@@ -45,6 +46,9 @@ class Size:
     max_bytes: int | None = None
     """The most bytes that it may take on disk; new work is refused at 80 % of it. -1: no limit of its own."""
 
+    object_bytes: int | None = None
+    """The same for the stream of large payloads, which is wanted then."""
+
     replicas: int | None = None
     """1, 3 or 5 servers that hold it; more than one needs a cluster. None for a new log: as `copies` decides."""
 
@@ -55,10 +59,9 @@ class Size:
     """The same for a run with a dead letter that was not replayed."""
 
     def __post_init__(self) -> None:
-        if self.max_bytes is not None and self.max_bytes != -1 and self.max_bytes < 1_000_000:
-            raise ConfigError(
-                f"max_bytes = {quoted(self.max_bytes)}: must be at least 1,000,000, or -1 for no limit"
-            )
+        for name, value in (("max_bytes", self.max_bytes), ("object_bytes", self.object_bytes)):
+            if value is not None and value != -1 and value < 1_000_000:
+                raise ConfigError(f"{name} = {quoted(value)}: must be at least 1,000,000, or -1 for no limit")
         if self.replicas not in (None, 1, 3, 5):
             raise ConfigError(f"replicas = {quoted(self.replicas)}: must be 1, 3 or 5")
 
@@ -96,7 +99,8 @@ async def provision(
 ) -> list[Change]:
     """Create or change the stream of a namespace and its consumers; what was done, the stream first.
 
-    With `schedules` also the stream of schedules, and its consumers for `contracts`.
+    With `schedules` also the stream of schedules, and its consumers for `contracts`; the stream of large payloads if
+    one of `contracts` allows them, or `size` has theirs.
 
     Wanted are the consumers of `contracts`, which their workers share, and those of `reports`.
 
@@ -109,6 +113,9 @@ async def provision(
     exists = not (dry_run and changes[0].action == "created")
     for durable, wanted in sorted(consumers.items()):
         changes += await _provision_consumer(log, log.stream, durable, wanted, exists=exists, dry_run=dry_run)
+    if size.object_bytes is not None or any(map(allows_large, contracts)):
+        stream, config = log.objects.stream, _objects_config(log, size)
+        changes += await _provision_stream(log, stream, config, dry_run=dry_run)
     return changes + (await _schedules(log, contracts, size, dry_run=dry_run) if schedules else [])
 
 
@@ -123,6 +130,15 @@ async def _schedules(log: Log, contracts: Sequence[Contracted], size: Size, *, d
         durable, wanted = consumer_of_fired(name), fired_config(namespace, name)
         changes += await _provision_consumer(log, stream, durable, wanted, exists=exists, dry_run=dry_run)
     return changes
+
+
+def _objects_config(log: Log, size: Size) -> dict[str, Any]:
+    wanted = objects_config(log.subjects.namespace)
+    if size.object_bytes is not None:
+        wanted["max_bytes"] = size.object_bytes
+    if size.replicas is not None:
+        wanted["num_replicas"] = size.replicas
+    return wanted
 
 
 def _log_config(log: Log, size: Size) -> dict[str, Any]:

@@ -14,7 +14,6 @@ server until it is time, and whoever gets it then writes the same record.
 from __future__ import annotations
 
 import logging
-import math
 from datetime import datetime
 
 from roost._text import quoted
@@ -35,39 +34,43 @@ LOOK_AGAIN_S = 3600.0
 """How long a task without a schedule goes back to the server at most."""
 LONGEST_S = 10 * 365 * 86_400
 """No delay is longer, in seconds: ten years."""
+PASSED_S = 60.0
+"""A time that is past by more is a mistake; by less, it may be that clocks differ."""
 TRIES = 8
 """Writes of one wake before its delivery goes back to the server."""
 
 
-def begin_at(
-    delay_s: float | None, at: datetime | None, *, now_s: float, keyed: bool, what: str = "submitted"
-) -> int | None:
+def begin_at(delay_s: float | None, at: datetime | None, *, now_s: float, keyed: bool) -> int | None:
     """When a task may begin, in milliseconds since 1970; None: at once. Raises ConfigError.
 
     A time that has passed is most likely a mistake. With a key it may be the repetition of an earlier submission,
     which is safe at any time: then it begins at once.
     """
-    if delay_s is None and at is None:
-        return None
     if delay_s is not None and at is not None:
-        raise ConfigError(f"give delay_s or at, not both; nothing was {what}")
+        raise ConfigError("give delay_s or at, not both; nothing was submitted")
     if at is not None:
-        if not isinstance(at, datetime) or at.tzinfo is None or at.utcoffset() is None:
-            raise ConfigError(
-                f"at = {quoted(at)}: must be a datetime with a time zone, such as datetime.now(timezone.utc) + "
-                f"timedelta(hours=1); nothing was {what}"
-            )
-        delay_s = at.timestamp() - now_s
-        if delay_s < 0 and not keyed:
-            raise ConfigError(f"at = {at.isoformat()} has passed; nothing was {what}")
-        delay_s = max(0.0, delay_s)
+        left_s = _aware(at).timestamp() - now_s
+        if left_s < -PASSED_S and not keyed:
+            raise ConfigError(f"at = {at.isoformat()} has passed; nothing was submitted")
+        delay_s = max(0.0, left_s)
+    if delay_s is None:
+        return None
     number = isinstance(delay_s, int | float) and not isinstance(delay_s, bool)
-    if not number or not math.isfinite(delay_s or 0) or not 0 <= (delay_s or 0) <= LONGEST_S:
+    if not number or not 0 <= delay_s <= LONGEST_S:
         raise ConfigError(
             f"delay_s = {quoted(delay_s)}: must be a number of seconds from 0 to {LONGEST_S} (ten years); nothing was "
-            f"{what}"
+            "submitted"
         )
     return round((now_s + delay_s) * 1000) if delay_s else None
+
+
+def _aware(at: datetime) -> datetime:
+    if isinstance(at, datetime) and at.utcoffset() is not None:
+        return at
+    raise ConfigError(
+        f"at = {quoted(at)}: must be a datetime with a time zone, such as datetime.now(UTC) + timedelta(hours=1); "
+        "nothing was submitted"
+    )
 
 
 class Delays:
@@ -86,7 +89,10 @@ class Delays:
         Done before the task is stored: whoever gets that finds the schedule. Where this user may not write schedules,
         the task waits without one.
         """
-        if self._refused or begin_ms / 1000 - self._log.now_s() <= SHORT_S:
+        if begin_ms / 1000 - self._log.now_s() <= SHORT_S:
+            return
+        if self._refused:
+            self._log.journal.count("delay_without_schedule")
             return
         try:
             await self._timetable.ensure(ref.name)

@@ -12,6 +12,7 @@ compare-and-set for pauses, so one that an operator makes within that round trip
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
@@ -22,6 +23,8 @@ from roost.transport.jetstream import CONSUMER_NOT_FOUND
 
 FOREVER = "2200-01-01T00:00:00Z"
 """Until somebody resumes. The server counts the time that is left in 64 bits of nanoseconds, 292 years."""
+LOOKS = 8
+"""How often it is looked whether a pause is there, in 2.5 s; it never is if somebody else replaced it meanwhile."""
 MOST_S = 100 * 365 * 86_400.0
 """The longest pause with an end, in seconds."""
 
@@ -62,9 +65,14 @@ def paused_until(info: Any) -> str:
 
 
 async def _put(log: Log, name: str, until: str) -> str:
-    body = {"pause_until": until} if until else {}
-    answer = await _call(log, name, "PAUSE", body)
-    return str(answer["pause_until"])
+    """Set or end the pause, and wait until the consumer shows it: in a cluster the answer comes before that."""
+    answer = await _call(log, name, "PAUSE", {"pause_until": until} if until else {})
+    ends = str(answer["pause_until"]) if until else ""
+    for look in range(LOOKS):
+        if (await _info(log, name))["config"].get("pause_until", "") == ends:
+            break
+        await asyncio.sleep(0.01 * 2**look)
+    return ends
 
 
 async def _info(log: Log, name: str) -> Any:

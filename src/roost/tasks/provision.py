@@ -107,6 +107,7 @@ class Reported:
     name: str  # of the contract
     workflow: str = ""  # only in runs of this workflow
     run: str = ""  # only in this run
+    large: bool = False  # whether its outcomes may be large
 
     @property
     def durable(self) -> str:

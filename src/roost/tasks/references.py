@@ -20,6 +20,7 @@ from pydantic_core import to_json
 
 from roost import _json
 from roost.codec import canonical_equal
+from roost.contracts import Task, Workflow
 from roost.errors import InvalidMessage
 from roost.tasks.batch import Pairs
 from roost.tasks.marks import OBJECT
@@ -88,6 +89,11 @@ def digest_of(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
+def allows_large(contract: Task[Any, Any] | Workflow[Any, Any]) -> bool:
+    """Whether its payloads may be objects."""
+    return contract.limits.max_bytes > INLINE_BYTES
+
+
 def is_large(marks: Pairs) -> bool:
     """Whether a record with these marks refers to its payload."""
     return any(name == OBJECT for name, _ in marks)
@@ -154,6 +160,10 @@ def about(namespace: str, name: str) -> str:
     return f"$O.{bucket(namespace)}.M.{base64.urlsafe_b64encode(name.encode()).decode()}"
 
 
+def about_any(namespace: str) -> str:
+    return f"$O.{bucket(namespace)}.M.*"
+
+
 def metadata(namespace: str, name: str, reference: Reference) -> bytes:
     """What is said about an object, for tools that read the object store: Roost itself never reads it."""
     digest = base64.urlsafe_b64encode(bytes.fromhex(reference.sha256)).decode()
@@ -179,7 +189,7 @@ def objects_config(namespace: str) -> dict[str, Any]:
     """
     return {
         "name": objects_stream(namespace),
-        "subjects": [chunks_of(namespace, ">"), f"$O.{bucket(namespace)}.M.>"],
+        "subjects": [chunks_of(namespace, ">"), about_any(namespace)],
         "retention": "limits",
         "storage": "file",
         "discard": "new",

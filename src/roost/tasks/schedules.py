@@ -100,7 +100,7 @@ class Schedules:
         wanted = Schedule(
             name=name,
             task=contract.name,
-            cron=cron or "",
+            cron=" ".join(str(cron).split()) if cron is not None else "",
             every_s=every_s or 0,
             timezone=timezone or "UTC",
             input=contract.input_codec.encode(value, subject=self._subject(name)),

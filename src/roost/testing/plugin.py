@@ -82,7 +82,9 @@ def namespace(nats_url: str) -> Iterator[str]:
     """A namespace that no other test has, such as `t3f9a1c2`; its streams are removed after the test."""
     name = f"t{secrets.token_hex(4)[:7]}"  # one length for all: none is the beginning of another
     yield name
-    remove_streams(nats_url, *(f"{kind}_{name}" for kind in ("ROOST", "ROOST-SCHED", "ROOST-UPKEEP")))
+    remove_streams(
+        nats_url, *(f"{kind}_{name}" for kind in ("ROOST", "OBJ_ROOST", "ROOST-SCHED", "ROOST-UPKEEP"))
+    )
 
 
 @pytest.fixture

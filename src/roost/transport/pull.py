@@ -23,6 +23,8 @@ EXPIRES_S = 20.0
 HEARTBEAT_S = 2.0
 """Idle heartbeat asked of the server; two missed in a row and the pull is given up."""
 SILENT_BEATS = 2.5
+DELIVERED = "$JS.ACK."
+"""How the reply subject of every delivery begins; whoever answers another could be made to publish anywhere."""
 UNHEARD_S = 0.5
 """Nobody answers for a consumer that was made just now until the servers of a cluster have told each other of it."""
 RETRY_BASE_S = 0.1
@@ -36,7 +38,8 @@ class Pump:
     `on_message` is called synchronously for each message. `room` says how many more messages may be taken
     on; call `wake` when it has grown. `on_trouble` hears of refusals, as (kind, text): `missing` when the
     consumer was deleted, or nobody has answered for it (or for JetStream) for half a second, `silent` when
-    heartbeats stay away, `refused` for anything else. The pump tries again by itself, after 0.1 s to 1 s with jitter.
+    heartbeats stay away, `strayed` for a message on the inbox that is no delivery, `refused` for anything else.
+    The pump tries again by itself, after 0.1 s to 1 s with jitter.
 
     More messages than there was room for may come only when a pull fell silent, was given up, and was
     answered after all: at most one batch.
@@ -142,10 +145,16 @@ class Pump:
 
     def _receiver(self, pull: _Pull) -> Callable[[Message], None]:
         def receive(message: Message) -> None:
-            pull.heard = self._loop.time()
-            if not message.reply and not message.data:
+            if not message.reply.startswith(DELIVERED):
+                if message.reply or message.data:
+                    self._on_trouble(
+                        "strayed", f"{message.subject}: neither a delivery nor a status of the server"
+                    )
+                    return
+                pull.heard = self._loop.time()
                 self._status(pull, message)
                 return
+            pull.heard = self._loop.time()
             if pull.remaining:
                 pull.remaining -= 1
             self._failures = 0

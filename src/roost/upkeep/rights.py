@@ -9,6 +9,7 @@ from __future__ import annotations
 from roost.permissions import OWN, Rights
 from roost.tasks.deadlines import SWEEPER
 from roost.tasks.records import Subjects
+from roost.tasks.references import objects_stream
 from roost.upkeep.names import HOLDER, lease_stream, lease_subject
 
 
@@ -32,6 +33,7 @@ def keeping(namespace: str, inbox: str) -> Rights:
             **{f"{namespace}.run.*.{kind}": overdue for kind in ("end.*.*", "dead.*.*", "epoch", "state")},
             f"{api}.CONSUMER.LIST.{log}": prune,
             f"{api}.STREAM.MSG.DELETE.{log}": prune,
+            **{f"{api}.STREAM.{verb}.{objects_stream(namespace)}": prune for verb in ("INFO", "PURGE")},
             f"{api}.STREAM.CREATE.{lease}": holds,
             f"{api}.CONSUMER.CREATE.{lease}.{HOLDER}.{lease_subject(namespace)}": holds,
             f"{api}.CONSUMER.INFO.{lease}.{HOLDER}": holds,

@@ -18,6 +18,7 @@ from roost.permissions import check_rights
 from roost.tasks.log import Log
 from roost.tasks.retention import Retention
 from roost.upkeep.lease import Lease
+from roost.upkeep.objects import Objects
 from roost.upkeep.overdue import Overdue
 from roost.upkeep.prune import Prune
 from roost.upkeep.rights import keeping
@@ -43,7 +44,7 @@ class Duty(Protocol):
 
 def duties_of(tasks: Log) -> list[Duty]:
     """All duties of a namespace."""
-    return [Prune(tasks), Overdue(tasks)]
+    return [Prune(tasks), Overdue(tasks), Objects(tasks)]
 
 
 class Upkeep:

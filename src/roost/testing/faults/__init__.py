@@ -6,6 +6,7 @@
     slow_disk           each sync of a running process takes longer
     denied              a running local server takes rights away
     garbage             bytes, subjects and headers that no well-behaved peer sends
+    foreign_records     the same at the subjects that Roost reads, where it almost fits
 
 What a machine cannot do (no root, no strace) raises FaultUnavailable, so that a test can skip with its words.
 `docs/faults.md` shows each at work.
@@ -14,6 +15,7 @@ What a machine cannot do (no root, no strace) raises FaultUnavailable, so that a
 from roost.testing.faults._unavailable import FaultUnavailable
 from roost.testing.faults.denial import RIGHTS, denied
 from roost.testing.faults.disk import Disk
+from roost.testing.faults.foreign import foreign_records
 from roost.testing.faults.garbage import FATAL, garbage, raw_messages
 from roost.testing.faults.processes import frozen, kill
 from roost.testing.faults.slow import slow_disk
@@ -26,6 +28,7 @@ __all__ = [
     "FaultUnavailable",
     "Wire",
     "denied",
+    "foreign_records",
     "frozen",
     "garbage",
     "kill",
