@@ -38,7 +38,8 @@ class Limits:
     """What a payload may measure. ConfigError if a limit is out of range."""
 
     max_bytes: int = 256 * 1024
-    """Size in bytes; larger data belong in a store, with a reference to them in the message."""
+    """Size in bytes. Of tasks and workflows what is above 256 KiB is kept as an object, up to 64 MiB
+    (`docs/large-payloads.md`); elsewhere the server's `max_payload` bounds it too."""
     max_depth: int = 32
     """Levels of arrays and objects inside each other; at most 200, which is what the parser takes."""
 

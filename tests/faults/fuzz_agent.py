@@ -77,7 +77,7 @@ async def talk(note: Note) -> AsyncIterator[Note]:
 
 @agent.handles(work, concurrency=64)
 async def do(note: Note, ctx: roost.Context) -> Note:
-    if note.number >= LEGITIMATE and note.number % 5 == 0:
+    if note.number >= LEGITIMATE and note.text == "chunks":
         await ctx.emit(note)
         await ctx.progress("half")
     return note
@@ -107,7 +107,7 @@ async def one(number: int) -> int:
 
 
 @agent.reports(work)
-async def report(outcome: Outcome[Note]) -> None:
+async def report(outcome: Outcome[Note], ctx: roost.Context) -> None:
     if isinstance(outcome, Done) and outcome.value.number >= LEGITIMATE:
         _reported.add(outcome.value.number)
 

@@ -351,6 +351,28 @@ async def test_a_turn_that_a_stranger_wrote_runs_nothing_that_is_not_in_that_que
     assert witness.ran["s"] == [0, 1]
 
 
+async def test_records_that_strangers_put_into_a_queue_do_not_stop_it(nats_url: str, namespace: str) -> None:
+    """They once stopped all that came after them, for ever."""
+    queue = [
+        "queue.reply.x.x",  # the place of a task that is not there
+        "task.reply.9999999999999.x.x",  # the turn of a place that is not there yet
+        "task.reply.99999999999999999999.x.x",
+        "task.reply.x.x.x",
+        "task.reply.1.x.x",  # of one that was over long ago
+        "queue.reply.x.\u202e",
+    ]
+    witness = Witness()
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(witness.agent()):
+        await results(await bus.submit_many(reply, turns("s", 3)))
+        async with stranger(nats_url) as nc:
+            for n, forged in enumerate(queue):
+                await put(nc, f"{namespace}.run.reply::s.{forged}", b"")
+                more = await bus.submit_many(reply, turns("s", 2, start=3 + 2 * n))
+                assert await results(more, within_s=10) == [3 + 2 * n, 4 + 2 * n], forged
+    assert witness.ran["s"] == list(range(15))
+    assert not witness.overlaps
+
+
 async def test_the_late_worker_that_was_paused_changes_nothing(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus, children() as start:
         handles = await bus.submit_many(reply, turns("s", 3))

@@ -13,6 +13,7 @@ import pytest
 
 import roost
 from roost.contracts import Limits, Retry
+from roost.tasks import objects
 from roost.tasks.reading import read_history
 from roost.tasks.records import encode_note
 from tasks.support import SOON_S, Events, Number, agent_of, api, records, stranger
@@ -211,13 +212,16 @@ async def test_an_exception_without_a_text_is_a_failure_at_once(nats_url: str, n
     assert letter(outcome).error == "Mute: its text cannot be had (RuntimeError)"
 
 
-async def test_a_result_too_large_for_the_server_is_a_dead_letter(nats_url: str, namespace: str) -> None:
+async def test_a_result_too_large_for_the_server_is_a_dead_letter(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Bug: the outcome was offered to the server for ever, and the task never ended."""
 
     async def large(value: Number) -> str:
         return "x" * 1_500_000
 
     task = roost.Task("large", Number, str, limits=Limits(max_bytes=4_000_000))
+    monkeypatch.setattr(objects, "MOST_BYTES", 1_000_000)
     outcome = await outcome_of(nats_url, namespace, task, large)
     assert "its result cannot be stored: 15" in letter(outcome).reason
     assert letter(outcome).attempts == 1

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Sequence
+from typing import Any
 
 import pytest
 
 import roost
+from roost.runs import fork
 from roost.tasks.retention import Retention
 from roost.upkeep import Prune
 from roost.upkeep.ledger import PHASES
@@ -301,3 +303,29 @@ async def test_a_stream_made_anew_is_read_anew(nats_url: str, namespace: str) ->
         await duty.run_once()
         (left,) = (await stored(nc, namespace)).values()
         assert left[0] == f"{namespace}.run.new.task.add.new"
+
+
+async def test_a_run_that_is_removed_while_it_is_read_is_not_forked(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def one_call(value: Whole, run: roost.Run) -> Report:
+        return Report(numbers=[(await run.call(double, value)).n])
+
+    read = fork._before
+
+    async def read_late(*arguments: Any) -> Any:
+        kept = await read(*arguments)
+        await prune(bus)
+        return kept
+
+    monkeypatch.setattr(fork, "_before", read_late)
+    async with (
+        roost.connect(nats_url, namespace=namespace) as bus,
+        stranger(nats_url) as nc,
+        bus.serving(agents((plan, one_call))),
+    ):
+        handle = await bus.start(plan, Whole(n=1))
+        await handle.result(timeout_s=SOON_S)
+        with pytest.raises(roost.ConfigError, match="was removed while it was read"):
+            await fork.fork_run(bus.log, handle.id, before="double")
+        assert await stored(nc, namespace) == {}

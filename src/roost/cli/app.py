@@ -12,6 +12,7 @@ from roost.cli import (
     agents,
     dead,
     demo,
+    doctor,
     permissions,
     provision,
     replaying,
@@ -64,6 +65,7 @@ app.add_typer(server.app, name="server")
 app.command("upkeep")(upkeep.upkeep_command)
 app.command("prune")(upkeep.prune_command)
 app.command("status")(status.status)
+app.command("doctor")(doctor.doctor)
 app.command("provision")(provision.provision_command)
 app.command("permissions")(permissions.permissions_command)
 app.command("agents")(agents.agents)

@@ -99,7 +99,7 @@ def provision_command(
             dead_retention_s=parse_retention(dead_retention, option="--dead-retention"),
         )
     sys.path.insert(0, os.getcwd())  # as for `roost up`
-    contracts, reports = _wanted(agents or [])
+    contracts, reports = wanted(agents or [])
     changes = wait_for(
         _provision(contracts, reports, size, url, namespace, schedules=schedules, dry_run=dry_run)
     )
@@ -126,7 +126,7 @@ async def _provision(
         )
 
 
-def _wanted(targets: Sequence[str]) -> tuple[list[Contracted], list[Reported]]:
+def wanted(targets: Sequence[str]) -> tuple[list[Contracted], list[Reported]]:
     """The contracts that the targets name, or that agents they name handle, and what those agents report."""
     contracts: list[Contracted] = []
     reports: list[Reported] = []

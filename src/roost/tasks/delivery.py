@@ -118,6 +118,8 @@ class Delivery:
             turn = Turn.parse(message.subject, subjects)
             if turn is not None:
                 ack = parse_ack(message.reply)
+                if turn.place >= ack.stream_seq:
+                    raise ValueError("it is the turn of a place that was not there")
                 delivery = cls(message, turn.ref, ack.stream_seq, ack.delivered, ack.timestamp_s)
                 delivery.turn = turn
                 return delivery

@@ -46,12 +46,14 @@ from roost.transport import Link
 from roost.transport.jetstream import STORE_FULL, STREAM_NAME_IN_USE, STREAM_NOT_FOUND, stored_sequence
 
 WINDOW = 4
-"""Chunks in flight: with one, each waits for the answer to the one before; with more than four nothing is gained."""
+"""Chunks in flight, 512 KiB: with one, each waits for the answer to the one before. 5 MiB take 17 ms over loopback with
+one, 15 with four and with eight; the more the farther away the server is."""
 PAGE = 32
 """Chunks of one read: 4 MiB."""
 UNAVAILABLE = 503
-LEAST_LEFT_BYTES = 1024
-"""Of a chunk beside its payload, and of what is said about the object."""
+"""Code of refusals that pass by themselves: no leader just now, for instance."""
+AROUND_BYTES = 1024
+"""What a chunk takes beside its payload, at most, and what is said about the object."""
 
 
 class Objects:
@@ -121,7 +123,7 @@ class Objects:
         if found:
             raise ConfigMismatch(f"stream {self.stream}", found)
         limit, used = int(info["config"].get("max_bytes", -1)), int(info["state"]["bytes"])
-        if limit > 0 and used + size + LEAST_LEFT_BYTES * (2 + size // CHUNK_BYTES) > share * limit:
+        if limit > 0 and used + size + AROUND_BYTES * (2 + size // CHUNK_BYTES) > share * limit:
             raise StoreFull(stream=self.stream, used=used, limit=limit)
 
     async def _full(self) -> StoreFull:

@@ -91,9 +91,12 @@ class Order:
                 await self.join(
                     queue, delivery.ref, delivery.seq, before=there.seq if there is not None else 0
                 )
-            turn = await self._newest(queue)
-            if turn is None or not await self._is_open(turn.ref):
-                await self._give_next(queue, turn.place if turn is not None else 0)
+            place, ref = await self._newest(queue)
+            if ref is not None and await self._is_open(ref):
+                return
+            if not await self._give_next(queue, place) and (await self._newest(queue))[0] == place:
+                # Nobody was quicker: what follows had its turn long ago, and the newest record is a stranger's.
+                await self._give_next(queue, (await self._last_in_queue(queue))[0])
         except JetStreamError as error:
             raise _back(error) from error
 
@@ -121,10 +124,9 @@ class Order:
             if not again:
                 await self._give_next(queue, turn.place)
                 return
-            newest = await self._newest(queue)
-            if newest is None or newest.place <= turn.place or not await self._is_open(newest.ref):
-                place = max(turn.place, newest.place if newest is not None else 0)
-                await self._give_next(queue, await self._past_ended(queue, place))
+            newest, ref = await self._newest(queue)
+            if ref is None or newest <= turn.place or not await self._is_open(ref):
+                await self._give_next(queue, await self._past_ended(queue, max(turn.place, newest)))
         except JetStreamError as error:
             raise _back(error) from error
 
@@ -156,26 +158,52 @@ class Order:
 
     # Turns ------------------------------------------------------------------------------------------
 
-    async def _newest(self, queue: Queue) -> Turn | None:
-        """The turn that was given last: all before it in the queue have ended."""
+    async def _newest(self, queue: Queue) -> tuple[int, Ref | None]:
+        """The place whose turn was given last, and its task: all before it have ended. 0 if none was given."""
         found = await self._log.from_leader({"last_by_subj": queue.turns})
-        return Turn.parse(found.subject, self._log.subjects) if found is not None else None
+        if found is None:
+            return 0, None
+        turn = self._turn(found)
+        return (turn.place, turn.ref) if turn is not None else await self._last_in_queue(queue)
 
-    async def _give_next(self, queue: Queue, after: int) -> None:
+    async def _last_in_queue(self, queue: Queue) -> tuple[int, Ref | None]:
+        """The same when the newest record is a stranger's, which would stop the queue: a walk over all of them."""
+        seq, last, ref = 0, 0, None
+        while True:
+            query = {"seq": seq + 1, "next_by_subj": queue.turns, "batch": PAGE}
+            page = await self._log.page(query, leader=True)
+            if not page:
+                return last, ref
+            for turn in map(self._turn, page):
+                if turn is not None and turn.place > last:
+                    last, ref = turn.place, turn.ref
+            seq = page[-1].seq
+
+    def _turn(self, record: Record) -> Turn | None:
+        """The turn that a record is; None if it is that of no place which was there before it."""
+        turn = Turn.parse(record.subject, self._log.subjects)
+        return turn if turn is not None and turn.place < record.seq else None
+
+    async def _give_next(self, queue: Queue, after: int) -> bool:
         """Give its turn to whoever comes after a place in the queue, where all up to it have ended.
 
+        Whether it is given now, or nobody follows; False: it had been given before.
         If the task there has ended as well, its turn is handed on at once. To find out that nobody follows is a
         walk over all that others have stored since, so first the leader is asked for the newest, which is indexed.
         """
         log = self._log
         newest = await log.from_leader({"last_by_subj": queue.places})
         if newest is None or newest.seq <= after:
-            return
+            return True
         query = {"seq": after + 1, "next_by_subj": queue.places}
         # What a replica shows is the next place, for it has all that was stored before; it may not have one yet.
         found = await log.next(after + 1, queue.places) or await log.from_leader(query)
-        if found is not None:
-            await self._give(queue, found.seq, _ref(found.subject, queue.name))
+        if found is None:
+            return True
+        ref = _ref(found.subject, queue.name)
+        if ref is None:
+            return await self._give_next(queue, await self._past_ended(queue, found.seq))
+        return await self._give(queue, found.seq, ref)
 
     async def _past_ended(self, queue: Queue, after: int) -> int:
         """The last of the places behind `after` that have ended without a gap: of a thousand cancelled, say."""
@@ -183,29 +211,31 @@ class Order:
         while True:
             page = await log.page({"seq": after + 1, "next_by_subj": queue.places, "batch": PAGE})
             refs = [_ref(record.subject, queue.name) for record in page]
-            ends = await log.newest([log.subjects.end(ref) for ref in refs]) if refs else {}
+            named = [log.subjects.end(ref) for ref in refs if ref is not None]
+            ends = await log.newest(named) if named else {}
             for record, ref in zip(page, refs, strict=True):
-                if log.subjects.end(ref) not in ends:
+                if ref is not None and log.subjects.end(ref) not in ends:
                     return after
                 after = record.seq
             if not page:
                 return after
 
-    async def _give(self, queue: Queue, place: int, ref: Ref) -> None:
-        """Write the turn of a place, once."""
+    async def _give(self, queue: Queue, place: int, ref: Ref) -> bool:
+        """Write the turn of a place, once; whether it was not there yet."""
         head = block(("Nats-Expected-Last-Subject-Sequence", "0"))
         for tries in range(TRIES):
             try:
                 await self._log.link.jetstream.publish(queue.turn(place, ref), b"", head)
-                return
+                return True
             except JetStreamError as error:
                 if error.err_code == WRONG_LAST_SEQUENCE:
-                    return  # somebody else was quicker
+                    return False
                 if error.err_code != WRONG_LAST_SEQUENCE_PENDING:
                     raise
                 if tries == TRIES - 1:
                     raise
             await pause(tries)
+        return False
 
     async def _is_open(self, ref: Ref) -> bool:
         """Whether a task is there and has no outcome, as the leader knows it."""
@@ -222,10 +252,10 @@ class Order:
         )
 
 
-def _ref(subject: str, name: str) -> Ref:
+def _ref(subject: str, name: str) -> Ref | None:
+    """Whose place it is; None for a stranger's, with tokens that no task has: nobody waits there."""
     found = _place_of(subject)
-    run, id = found.groups() if found is not None else ("", "")
-    return Ref(run, name, id)
+    return Ref(found[1], name, found[2]) if found is not None else None
 
 
 def _back(error: RoostError) -> RoostError | HandBack:

@@ -21,13 +21,12 @@ from roost.errors import (
     StreamMissing,
 )
 from roost.tasks.log import Log, Record
+from roost.tasks.objects import UNAVAILABLE
 from roost.tasks.references import Reference
 from roost.transport.jetstream import STORE_FULL, WRONG_LAST_SEQUENCE_PENDING
 
 R = TypeVar("R")
 
-UNAVAILABLE = 503
-"""Code of refusals that pass by themselves: no leader just now, for instance."""
 _AWAY = (Disconnected, NoResponders, NotConnected, RequestTimeout, StreamMissing)
 
 

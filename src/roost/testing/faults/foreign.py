@@ -81,6 +81,7 @@ _RECORDS: list[tuple[str, Sequence[Any]]] = [
     ("run.{r}.state", [{"status": "parked", "reason": "r"}, {"status": "cancelling"}, {"status": "done"}]),
     ("run.{r}.signal.{n}", [_INPUT]),
     ("run.{n}::{r}.queue.{n}.{r}.{i}", [None]),
+    ("run.{n}::{r}.queue.{n}.{r}.\u202e", [None]),
     ("run.{n}::{r}.task.{n}.{k}.{r}.{i}", [None]),
     ("run.{n}::.task.{n}.wake.{k}.{r}.{i}", [None]),
     ("sched.at.{n}.{k}.{r}.{i}", [None]),
@@ -94,6 +95,15 @@ _RECORDS: list[tuple[str, Sequence[Any]]] = [
     ("live.run.{r}.end.{n}.{i}", [None]),
     ("live.run.{r}.chunk.{n}.{i}.{k}", [None]),
 ]
+_BESIDE = (
+    "note.{n}.{i}.{k}",
+    "chunk.{n}.{i}.{k}",
+    "progress.{n}.{i}.{k}",
+    "deadline.{n}.{i}.{k}",
+    "signal.s",
+    "state",
+)
+_NO_JSON = (b"", b"{", b"\xff\xfe", b"[" * 3000, b"NaN", b'"\\ud800"', b'{"k": 1, "k": 2}', b"null")
 _NUMBERS = ("1", "0", "7", "-1", "99999999999999999999", "x", "1763796000000", "1e9")
 _HEADERS = {
     "Roost-Version": ("0", "-1", "1.5", "x", ""),
@@ -131,18 +141,25 @@ def foreign_records(
     *,
     keys: Sequence[str] = (),
     inboxes: Sequence[str] = (),
+    ids: Sequence[str] = (),
 ) -> Iterator[bytes]:
     """Messages without end in the client's protocol: every kind of subject of `docs/wire.md`, each a little wrong.
 
     `names` are those of contracts that somebody serves, `keys` tokens of order keys that are in use: their queues get
     places and turns of tasks that are not there. `inboxes` are prefixes of inboxes at which somebody listens: forged
-    answers and statuses go to tokens below them.
+    answers and statuses go to tokens below them. `ids` are those of tasks that stand alone, such as ``work:one``:
+    beside them come notes, chunks and the like that are no JSON. (What fits would be a forgery, and count.)
     """
     chance = random.Random(f"{seed}/foreign")
     while True:
         if inboxes and chance.random() < 0.1:
             subject = f"{chance.choice(inboxes)}.{chance.choice(['0', '1', '0.1', 'x', f'{chance.random():.9f}'[2:]])}"
             yield _message(subject, _bytes(chance, chance.choice(_ENDS)), _head(chance, forged=True))
+            continue
+        if ids and chance.random() < 0.1:
+            id = chance.choice(ids)
+            kind = chance.choice(_BESIDE).format(n=id.partition(":")[0], i=id, k=chance.choice(_NUMBERS))
+            yield _message(f"{namespace}.run.{id}.{kind}", chance.choice(_NO_JSON), b"")
             continue
         form, examples = chance.choice(_RECORDS)
         run = f"x{chance.randrange(5000)}"
