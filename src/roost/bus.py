@@ -9,7 +9,7 @@ from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontext
 from datetime import datetime
 from typing import Any, Protocol, TypeVar
 
-from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow
+from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow, check_kind
 from roost.discovery import TIMEOUT_S, AgentInfo, AgentWatch, Capability, find_agents
 from roost.messaging import Answer, Answers, Messenger
 from roost.observe import Event, Journal, LoopWatch, Trace
@@ -122,9 +122,10 @@ class Bus:
     ) -> AsyncIterator[Answer[O]]:
         """Ask every instance that serves the endpoint: ``async for answer in bus.ask_all(...)``.
 
-        Ends when no answer has come for `quiet_s` seconds, or after `timeout_s`. An answer says which instance
-        gave it (``by``); its ``value`` raises what the instance answered instead, an error of one harms no other.
-        Raises NoResponders at once when nobody serves it, InvalidMessage, NotConnected, Disconnected.
+        Ends after `timeout_s` seconds, or when an answer has come and none after it for `quiet_s`: where instances may
+        take unequally long (language models), set both alike. An answer says which instance gave it (``by``); its
+        ``value`` raises what the instance answered instead, an error of one harms no other. Who says nothing in time is
+        left out. Raises NoResponders at once when nobody serves it, InvalidMessage, NotConnected, Disconnected.
         """
         return self.messenger.ask_all(
             endpoint, value, timeout_s=timeout_s, quiet_s=quiet_s, trace=Trace.new()
@@ -141,7 +142,8 @@ class Bus:
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
         """Ask for a streamed answer: ``async with bus.stream(...) as chunks: async for chunk in chunks``.
 
-        Leaving the block cancels the responder. `answers` are functions for what the responder may ask back
+        Leaving the block cancels the responder; one whose reader dies without a word gives up 60 s after the reader last
+        took something (event ``stream_left``), and holds its slot until then. `answers` are functions for what the responder may ask back
         (`Context.ask`), by the contract of the question; `instance` asks that one and no other.
 
         It ends with the answer, and raises NoResponders, RequestTimeout (no chunk for `idle_timeout_s` seconds),
@@ -208,6 +210,7 @@ class Bus:
         Returns when it is stored. Raises InvalidMessage, UnsafeToken, NotConnected, StreamMissing; after
         RequestTimeout or Disconnected it is not known whether it was stored.
         """
+        check_kind("bus.signal", signal, Signal)
         await send_signal(self.log, run, signal, value)
 
     async def submit_many(
@@ -389,7 +392,7 @@ class Bus:
 
         ``change.kind`` is joined, changed (state, load), silent, left or gone, ``watch.agents`` who is there.
         The first changes are those that are there already. Who is killed is gone, who is frozen is silent,
-        within two of its heartbeats. Entering raises NotConnected, Disconnected, PermissionDenied.
+        within two of its heartbeats; so are all when this connection is lost. Entering raises NotConnected, Disconnected, PermissionDenied.
         """
         return AgentWatch(self.link, self.namespace, self.journal, agent=agent, capability=capability)
 

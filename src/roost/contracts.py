@@ -338,3 +338,23 @@ def _set(contract: Contract, **values: object) -> None:
     """Sets fields of a contract with a constructor of its own, as dataclasses do for the others."""
     for name, value in values.items():
         object.__setattr__(contract, name, value)
+
+
+_CALLS = {
+    "topic": "bus.publish",
+    "endpoint": "bus.request and bus.ask_all",
+    "stream_endpoint": "bus.stream",
+    "task": "bus.submit",
+    "workflow": "bus.start",
+    "signal": "bus.signal",
+}
+
+
+def check_kind(call: str, contract: object, *kinds: type[Contract]) -> None:
+    """Raises ConfigError for a contract of another kind than a call takes; it names the call that is right."""
+    if isinstance(contract, kinds):
+        return
+    if isinstance(contract, Contract):
+        raise ConfigError(f"{contract} is for {_CALLS[contract.kind]}, not for {call}. Nothing was sent.")
+    takes = " or ".join(f"{'an' if kind is Endpoint else 'a'} {kind.__name__}" for kind in kinds)
+    raise ConfigError(f"{call} takes {takes}, and was given {quoted(contract)}. Nothing was sent.")

@@ -44,8 +44,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from copy import copy
 from datetime import UTC, datetime
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, Self
 
 from roost._error_parts import Difference, Portable
 from roost._text import clean, quoted, redact
@@ -241,6 +242,9 @@ class DeadlineExceeded(RoostError, TimeoutError):
         )
 
 
+_TRACEBACK = " (Its own log has the traceback.)"
+
+
 class RemoteError(RoostError):
     """The handler at the other end failed. `code` and `message` are its words, never its traceback."""
 
@@ -249,19 +253,23 @@ class RemoteError(RoostError):
         self.message = clean(message, 1000)
         self.subject = subject
         code = "" if self.code == "failed" else f" ({self.code})"
-        super().__init__(f"the handler on {quoted(subject)} failed{code}: {self.message}{self._advice}")
+        super().__init__(f"the handler on {quoted(subject)} failed{code}: {self.message}{self._advised()}")
 
-    _advice: ClassVar[str] = " (Its own log has the traceback.)"
+    def _advised(self) -> str:
+        """Only who failed has a traceback; an error that passed through has named the log of the first already."""
+        return _TRACEBACK if self.code == "failed" and not self.message.endswith(_TRACEBACK) else ""
 
 
 class Overloaded(RemoteError):
     """The handler is at its limit and refused; nothing was run."""
 
     retryable = True
-    _advice = " (Nothing was run: try again later, or start more instances.)"
 
     def __init__(self, message: str = "too many requests at once", *, subject: str) -> None:
         super().__init__("overloaded", message, subject=subject)
+
+    def _advised(self) -> str:
+        return " (Nothing was run: try again later, or start more instances.)"
 
 
 class BreakerOpen(RoostError):
@@ -294,11 +302,24 @@ class InvalidMessage(RoostError, ValueError):
         self.subject = subject
         self.field = clean(field)
         self.reason = clean(reason, 500)
-        where = f"field {self.field!r}" if self.field else "the payload"
         super().__init__(
-            f"message on {quoted(subject)} refused: {where}: {self.reason}. It reached no handler; correct the "
-            "sender, or the model that both sides share."
+            f"message on {quoted(subject)} refused: {self._what}. It reached no handler; correct the sender, or the "
+            "model that both sides share."
         )
+
+    @property
+    def _what(self) -> str:
+        return f"{f'field {self.field!r}' if self.field else 'the payload'}: {self.reason}"
+
+    def of_outcome(self) -> Self:
+        """The same, told of an outcome in the log: its handler ran, and nothing of it is lost."""
+        error = copy(self)
+        error.field = self.field.removeprefix("done.value.").removeprefix("done.")
+        error.args = (
+            f"the outcome on {quoted(self.subject)} does not fit the contract: {error._what}. The handler ran and its "
+            "outcome stays stored: correct the model here, or read it with the one that it was written with.",
+        )
+        return error
 
 
 class TooLarge(InvalidMessage):

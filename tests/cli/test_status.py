@@ -63,7 +63,11 @@ def test_context_of_the_command_line_comes_before_the_environment(nats_url: str,
     (folder / "here.json").write_text(json.dumps({"url": nats_url}))
     answer = run("--context", "here", "status", folder=tmp_path, env={"NATS_URL": "nats://127.0.0.1:1"})
     assert answer.returncode == 0
-    assert "from nats context here" in answer.stdout
+    assert "from nats context here (--context)" in answer.stdout
+    for after in (["status"], ["runs", "ls"]):
+        wrong = run(*after, "--context", "here", folder=tmp_path, env={"COLUMNS": "400"})
+        assert wrong.returncode == 2
+        assert "it stands before the command, as in: roost --context prod status" in wrong.stderr
     both = run("--context", "here", "status", "--url", nats_url, folder=tmp_path)
     assert both.returncode == 2
     assert "--context has its own address" in both.stderr

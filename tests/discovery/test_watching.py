@@ -116,6 +116,18 @@ async def test_after_a_restart_of_the_server_who_is_still_on_his_way_is_not_gone
             assert [one.instance for one in watch.agents] == [agent.name]
 
 
+async def test_while_the_server_is_away_nobody_is_shown_as_ready(own_server: LocalServer) -> None:
+    async with roost.connect(own_server.url) as bus, roost.connect(own_server.url) as served:
+        async with served.serving(counter(), heartbeat_s=0.3), bus.watch_agents() as watch:
+            await seen(watch, lambda change: change.kind == "joined")
+            own_server.kill()
+            silent = await seen(watch, lambda change: change.kind != "changed")
+            assert (silent.kind, silent.agent.state) == ("silent", "silent")
+            own_server.restart()
+            back = await seen(watch, lambda change: change.kind != "silent")
+            assert (back.kind, back.agent.state) == ("changed", "ready")
+
+
 async def test_after_a_restart_of_the_server_who_came_meanwhile_is_there(own_server: LocalServer) -> None:
     async with roost.connect(own_server.url) as bus, roost.connect(own_server.url) as served:
         async with served.serving(counter(), heartbeat_s=0.2), bus.watch_agents() as watch:

@@ -77,6 +77,16 @@ async def test_it_ends_when_it_is_quiet_and_a_late_answer_is_not_waited_for(
         assert [one.by for one in await all_of(bus, quiet_s=0.2)] == [quick.name]
 
 
+async def test_the_first_answer_is_waited_for_as_long_as_there_is_time(nats_url: str, namespace: str) -> None:
+    """Agents that all took longer than `quiet_s` were all lost, without a word."""
+    async with (
+        roost.connect(nats_url, namespace=namespace) as bus,
+        bus.serving(greeter(slow_s=0.5), greeter(slow_s=0.5)) as both,
+    ):
+        answers = await all_of(bus, quiet_s=0.2)
+        assert sorted(one.by for one in answers) == sorted(one.name for one in both)
+
+
 async def test_the_deadline_ends_it_and_travels(nats_url: str, namespace: str) -> None:
     async with (
         roost.connect(nats_url, namespace=namespace) as bus,

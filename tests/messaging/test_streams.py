@@ -11,7 +11,7 @@ from messaging_kit import Events, Inbox, Note, known, plain, settle
 from nats.aio.msg import Msg
 
 import roost
-from roost import Agent, Bus, Context, InvalidMessage, NoResponders, RemoteError, RequestTimeout
+from roost import Agent, Bus, ConfigError, Context, InvalidMessage, NoResponders, RemoteError, RequestTimeout
 from roost.contracts import StreamEndpoint
 from roost.messaging import streams
 
@@ -167,6 +167,43 @@ async def test_silence_is_a_timeout(nats_url: str, namespace: str) -> None:
             with pytest.raises(RequestTimeout):
                 await numbers(bus, 2, idle_timeout_s=0.1)
             assert await closed.get() == "closed", "and whoever gave up has said so"
+
+
+async def test_silence_names_the_option_that_was_too_short(nats_url: str, namespace: str) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        async with bus.serving(counter(go=asyncio.Event()), grace_s=0):
+            with pytest.raises(RequestTimeout, match="no chunk .* within 0.1 s, after 1 .*idle_timeout_s"):
+                await numbers(bus, 2, idle_timeout_s=0.1)
+
+
+async def test_a_reader_that_was_killed_is_no_failure_of_the_handler(
+    nats_url: str, namespace: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It grants nothing and says no goodbye. One that was only frozen must not take what it has for all."""
+    monkeypatch.setattr(streams, "SILENT_S", 0.2)
+    closed, found = Inbox(), list[int]()
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(counter(closed)) as [instance]:
+        events = Events(bus)
+        async with bus.stream(COUNT, Note(number=1000)) as chunks:
+            [event] = await events.wait("stream_left")
+            assert "no more chunks for 0.2 s" in event.reason
+            assert await closed.get() == "closed"
+            with pytest.raises(RemoteError, match="no more chunks for 0.2 s"):
+                async for chunk in chunks:
+                    found.append(chunk.number)
+        assert found == list(range(streams.WINDOW))
+        assert bus.counters["stream_left:count"] == 1
+        assert not events.of("handler_failed")
+        assert instance.handled["stream_endpoint:count"] == 0
+        assert [one.errors for info in await bus.agents() for one in info.handlers] == [0]
+        assert "Traceback" not in caplog.text
+
+
+async def test_a_stream_that_is_not_entered_says_how_it_is_read(nats_url: str, namespace: str) -> None:
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        with pytest.raises(ConfigError, match=r"async with bus\.stream\(.*\) as chunks"):
+            async for _ in bus.stream(COUNT, Note()):  # type: ignore[attr-defined]
+                pass
 
 
 async def test_a_responder_that_floods_its_reader_fills_no_memory(nats_url: str, namespace: str) -> None:

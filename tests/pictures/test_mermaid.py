@@ -62,7 +62,7 @@ def test_a_lost_attempt_lasts_until_the_next_and_a_resumed_run_is_called_so() ->
 
 def test_what_nobody_began_has_a_section_of_its_own() -> None:
     found = sections(Timeline([task("a", 0, None, status="open"), *three()]).mermaid())
-    assert [bar.partition(" :")[0] for bar in found["not begun"]] == ["digest a in the queue"]
+    assert [bar.partition(" :")[0] for bar in found["no attempt"]] == ["digest a in the queue"]
 
 
 @pytest.mark.parametrize(("tasks", "instances"), [(5000, 4), (400, 60)])

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, redirect_stderr
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,9 @@ import pytest
 import fleet
 import roost
 from fleet import Ear, Job, Program
+from roost.cli.up import Printer
+from roost.runtime import Notice
+from roost.runtime.notices import NoticeKind
 from roost.server import LocalServer
 
 
@@ -111,7 +115,36 @@ async def test_waiting_for_the_broker_is_said_once_for_all_processes(own_server:
                 await program.says("is ready")
             program.signal(signal.SIGTERM)
             assert await program.ends() == 0
-            assert program.text.count("no connection to") == 1
+            said = [line for line in program.text.splitlines() if "waits for the server: no connection to" in line]
+            assert len(said) == 1, program.text
+
+
+def told(*notices: Notice, processes: int) -> list[str]:
+    """The lines that `roost up` writes of these."""
+    with redirect_stderr(io.StringIO()) as written:
+        printer = Printer(processes)
+        for one in notices:
+            printer(one)
+    return written.getvalue().splitlines()
+
+
+def notice(kind: NoticeKind, place: int, text: str = "") -> Notice:
+    return Notice(kind=kind, name=f"worker-{place}", pid=place, text=text)
+
+
+def test_a_slow_process_that_waits_after_another_was_ready_repeats_no_reason() -> None:
+    """Bug: the first that was ready made it forget, and the last said again what was over."""
+    start = [
+        notice("waiting", 1, "no connection"),
+        notice("ready", 1),
+        notice("waiting", 2, "no connection"),
+        notice("waiting", 3, "refused"),
+        notice("ready", 3),
+    ]
+    said = [line for line in told(*start, processes=3) if "waits for the server" in line]
+    assert [line.rpartition(": ")[2] for line in said] == ["no connection", "refused"]
+    later = [notice("ready", 2), notice("ended", 2), notice("waiting", 2, "no connection")]
+    assert sum("no connection" in line for line in told(*start, *later, processes=3)) == 2, "another outage"
 
 
 async def test_a_killed_process_is_reported_with_the_time_of_its_return(
@@ -144,7 +177,8 @@ async def test_when_nothing_can_be_started_it_ends_with_the_reason_said_once(
     async with Ear() as ear:
         async with up(ear, nats_url, namespace, *agents, ready=0) as program:
             assert await program.ends() == 1
-            assert program.text.count(message) == 1
+            said = [line for line in program.text.splitlines() if " cannot start: " in line and message in line]
+            assert len(said) == 1, program.text
             assert "no process could be started; mend that and run it again" in program.text
             assert "Traceback" not in program.text
 

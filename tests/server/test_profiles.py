@@ -234,6 +234,7 @@ async def test_an_agent_connects_as_the_environment_says(
     monkeypatch.setenv("NATS_CA", str(certificates / "ca.crt"))
     async with roost.connect() as bus:
         assert bus.namespace == "roost"
+        assert "on disk (of 20.0 GB), 0 B in memory (of 256.0 MB)" in str(await bus.status())
     monkeypatch.delenv("NATS_CA")
     with pytest.raises(ConnectError, match=r"(?i)certificate"):
         async with roost.connect():
@@ -341,5 +342,5 @@ async def test_a_log_stays_when_users_with_permissions_are_included_later(
 
 def test_the_account_has_room_for_all_copies() -> None:
     routes = ("a:6222", "b:6222", "c:6222")
-    assert "max_file: 20GB" in production_config()
-    assert "max_file: 60GB" in production_config(ProductionOptions(routes=routes))
+    assert "max_file: 20G\n" in production_config()
+    assert "max_file: 60G\n" in production_config(ProductionOptions(routes=routes))

@@ -263,7 +263,8 @@ async def test_the_server_is_killed_when_fifty_of_them_are_due(own_server: Local
     print(f"seed {seed}")
     bell = Bell()
     async with roost.connect(own_server.url) as bus:
-        async with bus.serving(*(agent_of(ring, bell) for _ in range(2)), grace_s=1):
+        # Of one worker only: another would take those for lost whose outcomes the first cannot store meanwhile.
+        async with bus.serving(agent_of(ring, bell), grace_s=1):
             due = datetime.now(UTC) + timedelta(seconds=LATER_S + 0.4)
             handles = [await bus.submit(ring, Number(n=n), key=f"k{n}", at=due) for n in range(50)]
             await until(lambda: bus.counters["waits_outside"] >= 50)

@@ -185,10 +185,32 @@ async def test_encryption_that_begins_on_one_side_only_is_explained(tmp_path: Pa
         with pytest.raises(ConnectError, match="do without handshake_first"):
             async with roost.connect(server.url, credentials=ANN, tls=tls):
                 pass
-    with configured(tmp_path, LOGIN + SECURE % ", handshake_first: true") as server:
-        with pytest.raises(ConnectError, match="a server with handshake_first needs that set here too"):
-            async with roost.connect(server.url, credentials=ANN, tls=TRUST, connect_timeout_s=0.5):
-                pass
+    with configured(tmp_path, LOGIN + SECURE % ", handshake_first: true, timeout: 0.3") as server:
+        for patience_s in (0.2, 0.6):  # the server hangs up in between
+            with pytest.raises(ConnectError, match=r"handshake_first needs that .* ROOST_TLS_FIRST=1") as failed:
+                async with roost.connect(
+                    server.url, credentials=ANN, tls=TRUST, connect_timeout_s=patience_s
+                ):
+                    pass
+            assert ("without a word" in str(failed.value)) == (patience_s > 0.3)
+            assert "wants a certificate" not in str(failed.value)
+
+
+async def test_a_server_that_is_down_is_not_said_to_want_a_certificate() -> None:
+    """Bug: so it was for every tls:// address."""
+    with pytest.raises(ConnectError, match="Connect call failed") as failed:
+        async with roost.connect(f"tls://127.0.0.1:{free_port()}", tls=TRUST, connect_timeout_s=0.2):
+            pass
+    assert "certificate" not in str(failed.value)
+
+
+def test_a_certificate_without_its_key_is_said_to_lack_it(tmp_path: Path) -> None:
+    """Bug: it was said to be a secret that others can read, which is to be replaced."""
+    public = tmp_path / "ann.crt"
+    shutil.copy(TLS_FILES / "cert.pem", public)
+    public.chmod(0o644)
+    with pytest.raises(ConfigError, match=r"cert_file .*ann\.crt' has no private key in it.*NATS_KEY"):
+        TLS(cert_file=public).context()
 
 
 # Beyond this machine ----------------------------------------------------------------------------

@@ -222,6 +222,15 @@ def test_a_failed_handler_is_not_said_to_have_failed_twice() -> None:
     assert "failed (busy): no such page" in str(RemoteError("busy", "no such page", subject="a"))
 
 
+def test_a_traceback_is_promised_only_where_there_is_one_and_once() -> None:
+    """Bug: also of a refusal, and a second time by whoever passed the error on."""
+    first = RemoteError("failed", "ValueError: no such page", subject="a")
+    assert str(first).endswith("(Its own log has the traceback.)")
+    assert str(RemoteError("failed", f"RemoteError: {first}", subject="b")).count("traceback") == 1
+    for code in ("rejected", "invalid", "unknown"):
+        assert "traceback" not in str(RemoteError(code, "no such page", subject="a"))
+
+
 def test_a_log_that_is_gone_is_said_to_be_gone() -> None:
     missing = JetStreamError(code=404, err_code=10059, description="stream not found")
     assert "(code 404, error 10059). The log is not on this server any more" in str(missing)

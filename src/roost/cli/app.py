@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import logging
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 import roost
 from roost.cli import (
@@ -28,8 +29,23 @@ from roost.cli import (
 )
 from roost.cli.options import Context, use_context
 
+
+class Commands(TyperGroup):
+    """Says where --context stands to somebody who wrote it after the command, where most tools have it."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except Exception as error:
+            if getattr(error, "option_name", None) != "--context":
+                raise
+            hint = "it stands before the command, as in: roost --context prod status"
+            raise typer.BadParameter(hint, ctx=getattr(error, "ctx", ctx), param_hint="--context") from None
+
+
 app = typer.Typer(
     name="roost",
+    cls=Commands,
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,

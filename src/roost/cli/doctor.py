@@ -104,12 +104,15 @@ def _print(found: Sequence[Check]) -> None:
     width = max(30, out.width - INDENT)
     for one in found:
         head = Text.assemble((f"{one.verdict:<9}", STYLES[one.verdict]), (f"{one.name:<14}", "bold"))
-        first, *more = textwrap.wrap(clean(one.found, CELL), width) or [""]
+        first, *more = textwrap.wrap(clean(one.found, CELL), width, break_on_hyphens=False) or [""]
         out.print(head + Text(first), soft_wrap=True)
         for line in more:
             out.print(Text(" " * INDENT + line), soft_wrap=True)
         for line in textwrap.wrap(
-            f"-> {clean(one.advice, CELL)}" if one.advice else "", width, subsequent_indent="   "
+            f"-> {clean(one.advice, CELL)}" if one.advice else "",
+            width,
+            subsequent_indent="   ",
+            break_on_hyphens=False,
         ):
             out.print(Text(" " * INDENT + line, "cyan"), soft_wrap=True)
     counts = Counter[str](one.verdict for one in found)

@@ -26,6 +26,7 @@ from roost.transport import ServerStatus
 
 @command
 def status(
+    context: typer.Context,
     timeout: Annotated[
         float, typer.Option(metavar="SECONDS", min=0.1, help="How long connecting may take.")
     ] = 5.0,
@@ -43,6 +44,8 @@ def status(
       roost --context prod status --json
     """
     found, paused, kept = wait_for(_status(url, namespace, timeout))
+    if context.find_root().params.get("context") is not None:  # which reaches `resolve` as NATS_CONTEXT
+        found = dataclasses.replace(found, source=found.source.replace("(NATS_CONTEXT)", "(--context)"))
     fields = found.fields()
     if kept is not None:
         fields.append(("retention", _kept(kept)))

@@ -163,19 +163,27 @@ def show(
     if json:
         print_json(history_json(history, str(Ref(history.run, history.name, history.id))))
         return
-    took = history.ended_s - history.submitted_s if history.ended_s is not None else None
     print_fields(
         [
             ("id", str(Ref(history.run, history.name, history.id))),
             ("task", history.name),
             ("submitted", when(history.submitted_s)),
-            ("status", history.status + (f" after {lasted(took)}" if took is not None else "")),
+            ("status", _status(history)),
             *([("reason", history.reason)] if history.reason else []),
         ]
     )
     if history.attempts:
         sys.stdout.write("\n")
         print_attempts(history.attempts)
+
+
+def _status(history: TaskHistory) -> str:
+    if history.ended_s is not None:
+        return f"{history.status} after {lasted(history.ended_s - history.submitted_s)}"
+    if history.attempts:
+        return history.status
+    # A first attempt is noted when it has ended, or lasts; that of a process that died is noted by the next one.
+    return f"{history.status}, no attempt on record yet: it waits, or is in its first one, or its process has died"
 
 
 def print_attempts(attempts: Sequence[Attempt]) -> None:

@@ -70,7 +70,7 @@ def up_command(
         options = SupervisorOptions(grace_s=grace, log_level=log_level)
     settings = resolve(url, namespace=namespace)
     count = len(specs) * processes
-    told = _Printer()
+    told = Printer(count)
     told(
         f"{_counted(len(specs), 'agent', 'agents')} in {_counted(count, 'process', 'processes')} on "
         f"{settings.shown}, namespace {settings.namespace}; Ctrl-C stops"
@@ -80,12 +80,18 @@ def up_command(
     )
 
 
-class _Printer:
-    """Notices on standard error. What several processes say in the same words is said once."""
+class Printer:
+    """Notices on standard error. What several of `processes` say in the same words is said once.
 
-    def __init__(self) -> None:
+    Why they wait is said once until all of them have got past it: not every one is ready, or waits, at the same
+    moment, and a slow one that speaks last waits for what was said before. Then it is a new outage.
+    """
+
+    def __init__(self, processes: int) -> None:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
+        self._processes = processes
         self._waiting: set[str] = set()
+        self._past: set[str] = set()  # names of processes that wait no more: ready, or failed for another reason
         self._failed: set[str] = set()
         self._anybody_ready = False
 
@@ -95,9 +101,14 @@ class _Printer:
             return
         if notice.kind == "ready":
             self._anybody_ready = True
-            self._waiting.clear()
-        elif notice.kind == "waiting" and self._seen(self._waiting, notice.text):
-            return
+        if notice.kind in ("ready", "failed"):
+            self._past.add(notice.name)
+            if len(self._past) >= self._processes:
+                self._waiting.clear()
+        if notice.kind == "waiting":
+            self._past.discard(notice.name)
+            if self._seen(self._waiting, notice.text):
+                return
         elif notice.kind == "failed" and not self._anybody_ready:
             if not self._seen(self._failed, notice.text):
                 self._print(f"{notice.name} cannot start: {notice.text}", "red")

@@ -174,7 +174,9 @@ class AgentWatch:
             due = self._roster.next_due()
             wait_s = TURN_S if due is None else min(TURN_S, max(LEAST_TURN_S, due - self._now()))
             await asyncio.sleep(wait_s)
-            if not self._link.client.is_connected:
+            if not self._link.client.is_connected:  # nobody can be asked, and nobody is known to be well
+                for info in self._roster.overdue(self._now()):
+                    self._tell(self._roster.no_answer(info))
                 continue
             try:
                 if self._returned:

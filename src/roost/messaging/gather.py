@@ -1,7 +1,8 @@
 """Scatter-gather: one request to every instance that serves an endpoint, and all of their answers.
 
 Each instance listens beside the shared subject on `<ns>.every.<endpoint>`, without a queue group. Nobody knows how
-many will answer, so the answers end when none has come for a while, or when the time is up.
+many will answer, or how long they take, so the first answer has all of the time, and after it the answers end when none has
+come for a while.
 """
 
 from __future__ import annotations
@@ -54,7 +55,7 @@ async def ask_all(
     timeout_s: float,
     quiet_s: float,
 ) -> AsyncIterator[Answer[O]]:
-    """The answers as they come, at most `timeout_s` seconds, until none has come for `quiet_s`."""
+    """The answers as they come, at most `timeout_s` seconds; after the first until none has come for `quiet_s`."""
     for name, given in (("timeout_s", timeout_s), ("quiet_s", quiet_s)):
         if not 0 < given <= MAX_TIMEOUT_S:
             raise ConfigError(
@@ -109,8 +110,9 @@ class _Answers:
             if self._lost:
                 raise Disconnected(f"a question to all on {self._subject}")
             self._news.clear()
+            end = min(until, loop.time() + quiet_s) if self._any else until
             try:
-                async with asyncio.timeout_at(min(until, loop.time() + quiet_s)):
+                async with asyncio.timeout_at(end):
                     await self._news.wait()
             except TimeoutError:
                 return None

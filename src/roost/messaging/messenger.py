@@ -6,7 +6,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager
 from typing import TypeVar
 
-from roost.contracts import Address, Endpoint, StreamEndpoint, Topic
+from roost.contracts import Address, Endpoint, StreamEndpoint, Topic, check_kind
 from roost.errors import InvalidMessage
 from roost.messaging.endpoints import ask
 from roost.messaging.gather import Answer, ask_all
@@ -32,6 +32,8 @@ class Messenger:
         self._guarded = Guarded(journal)
 
     async def publish(self, to: Topic[M] | Address[M], value: M, *, trace: Trace) -> None:
+        if not isinstance(to, Address):
+            check_kind("bus.publish", to, Topic)
         try:
             await publish(self._link, to, value, trace)
         except InvalidMessage as error:
@@ -47,6 +49,7 @@ class Messenger:
         trace: Trace,
         instance: str | None = None,
     ) -> O:
+        check_kind("bus.request", endpoint, Endpoint)
         try:
             if instance is None and (endpoint.idempotent or endpoint.breaker is not None):
                 guarded: O = await self._guarded.ask(
@@ -66,6 +69,7 @@ class Messenger:
     def ask_all(
         self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float, quiet_s: float, trace: Trace
     ) -> AsyncIterator[Answer[O]]:
+        check_kind("bus.ask_all", endpoint, Endpoint)
         return ask_all(
             self._link.client,
             self._journal,
@@ -88,6 +92,7 @@ class Messenger:
         answers: Answers | None = None,
         instance: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
+        check_kind("bus.stream", endpoint, StreamEndpoint)
         return open_stream(
             self._link,
             self._namespace,

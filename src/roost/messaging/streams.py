@@ -11,11 +11,14 @@ and neither needs memory, or says that it has left (``-``), which cancels the ha
 from __future__ import annotations
 
 import asyncio
+import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from types import TracebackType
+from typing import Any, NoReturn
 
+from roost._text import quoted
 from roost.contracts import Endpoint, StreamEndpoint
 from roost.errors import (
     ConfigError,
@@ -58,8 +61,7 @@ Answers = Mapping[Endpoint[Any, Any], Callable[[Any], Any]]
 """Who answers the questions that a responder may ask in mid-stream."""
 
 
-@asynccontextmanager
-async def open_stream(
+def open_stream(
     link: Link,
     namespace: str,
     journal: Journal,
@@ -71,8 +73,59 @@ async def open_stream(
     timeout_s: float | None = None,
     answers: Answers | None = None,
     instance: str | None = None,
-) -> AsyncIterator[AsyncIterator[Any]]:
+) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
     """The chunks of one streamed answer, as an iterator; leaving the block cancels the responder."""
+    return _Block(
+        _opened(
+            link,
+            namespace,
+            journal,
+            endpoint,
+            value,
+            trace,
+            idle_timeout_s=idle_timeout_s,
+            timeout_s=timeout_s,
+            answers=answers,
+            instance=instance,
+        )
+    )
+
+
+class _Block(AbstractAsyncContextManager[AsyncIterator[Any]]):
+    """A stream to be opened; whoever forgets to is told."""
+
+    def __init__(self, opened: AbstractAsyncContextManager[AsyncIterator[Any]]) -> None:
+        self._opened = opened
+
+    async def __aenter__(self) -> AsyncIterator[Any]:
+        return await self._opened.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool | None:
+        return await self._opened.__aexit__(kind, error, trace)
+
+    def __aiter__(self) -> NoReturn:
+        raise ConfigError(
+            "a stream is a block, so that leaving it tells the responder: async with bus.stream(...) as chunks, and in "
+            "it async for chunk in chunks. Nothing was sent."
+        )
+
+
+@asynccontextmanager
+async def _opened(
+    link: Link,
+    namespace: str,
+    journal: Journal,
+    endpoint: StreamEndpoint[Any, Any],
+    value: Any,
+    trace: Trace,
+    *,
+    idle_timeout_s: float,
+    timeout_s: float | None,
+    answers: Answers | None,
+    instance: str | None,
+) -> AsyncIterator[AsyncIterator[Any]]:
     if not 0 < idle_timeout_s <= MAX_TIMEOUT_S:
         raise ConfigError(
             f"idle_timeout_s = {idle_timeout_s!r}: must be more than 0 and at most {MAX_TIMEOUT_S:g} seconds"
@@ -96,9 +149,10 @@ async def ask_back(
     data = question.input_codec.encode(value, subject=inbox)
     head = head_of(trace, timeout_s, ("Roost-Ask", question.name))
     answer = await link.requests.ask(inbox, data, head, timeout_s=timeout_s)
+    asked = f"the caller's {question.name}"  # an inbox says nothing to who reads the error
     if answer.head:
-        raise_error(answer, inbox, timeout_s)
-    return question.output_codec.decode(answer.data, subject=inbox)
+        raise_error(answer, asked, timeout_s)
+    return question.output_codec.decode(answer.data, subject=asked)
 
 
 class _Desk:
@@ -176,6 +230,7 @@ class _Reader:
         desk.rested = self._news.set
         self._control = ""
         self._taken = 0
+        self._read = 0
         self._lost = False
         self._denial: PermissionDenied | None = None
         self._over = False
@@ -248,6 +303,7 @@ class _Reader:
                     raise_error(frame, self.subject, self._idle_s)
             chunk = codec.decode(frame.data, subject=self.subject)
             self._taken += 1
+            self._read += 1
             if self._taken >= WINDOW // 2:
                 self._say(b"+%d" % self._taken)
                 self._taken = 0
@@ -269,8 +325,15 @@ class _Reader:
                     await self._news.wait()
             except TimeoutError as error:
                 if not self._desk.busy:  # else it is the responder that waits, for us
-                    raise RequestTimeout(self.subject, self._idle_s) from error
+                    raise RequestTimeout(self.subject, self._idle_s, self._silence) from error
         return self._frames.popleft()
+
+    @property
+    def _silence(self) -> str:
+        return (
+            f"no chunk on {quoted(self.subject)} within {self._idle_s:g} s, after {self._read} that had come; the "
+            "responder is told to stop. Allow more time between chunks (idle_timeout_s), or ask again if that is harmless."
+        )
 
     def _arrived(self, message: Message) -> None:
         if self._left:
@@ -333,15 +396,21 @@ class StreamServer(EndpointServer):
         self._stream_endpoint = endpoint
         self._generate = generate
 
-    async def _stream(self, value: Any, message: Message, deadline: float) -> None:
+    async def _stream(self, value: Any, message: Message, deadline: float) -> str:
+        """Why the reader does not get all of it; empty if it does, or has left."""
         credit = _Credit(message)
         inbox = self._client.new_inbox()
         listener = self._client.listen(inbox, credit.heard)
         try:
             await self._converse(value, message, deadline, credit, inbox)
+        except _Silent as silent:
+            self._journal.count(f"stream_left:{self._stream_endpoint.name}")
+            self._journal.record("stream_left", subject=self.subject, reason=str(silent), level=logging.INFO)
+            return str(silent)
         finally:
             if not self._client.is_closed:
                 self._client.unlisten(listener)
+        return ""
 
     async def _converse(
         self, value: Any, message: Message, deadline: float, credit: _Credit, inbox: str
@@ -383,11 +452,18 @@ class StreamServer(EndpointServer):
 
     def _answer(self, message: Message, output: Any) -> None:
         try:
+            if output:
+                refuse(self._client, message, "failed", output)
+                return
             self._client.send(message.reply, b"", "", block(("Roost-End", "1")))
         except RoostError as error:
             self._journal.record("answer_not_sent", subject=self.subject, reason=str(error))
         else:
             self._journal.count(f"handled:{self._endpoint.kind}:{self._endpoint.name}")
+
+
+class _Silent(Exception):
+    """The reader says nothing: it was killed, or is frozen."""
 
 
 class _Credit:
@@ -411,9 +487,12 @@ class _Credit:
             self._more.set()
 
     async def spend(self) -> None:
-        """Wait until one more chunk may be sent. Raises TimeoutError when the reader is silent for a minute."""
+        """Wait until one more chunk may be sent. Raises _Silent when the reader grants none for a minute."""
         while self._left <= 0:
             self._more.clear()
-            async with asyncio.timeout(SILENT_S):
-                await self._more.wait()
+            try:
+                async with asyncio.timeout(SILENT_S):
+                    await self._more.wait()
+            except TimeoutError:
+                raise _Silent(f"the reader granted no more chunks for {SILENT_S:g} s") from None
         self._left -= 1

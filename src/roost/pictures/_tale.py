@@ -59,7 +59,7 @@ def _line(task: TaskHistory, strands: list[Strand], lanes: dict[int, str]) -> li
     parts = []
     strands = sorted(strands, key=lambda one: one.bar.number if one.bar is not None else 0)
     for strand in strands:
-        if strand.before is not None:
+        if strand.before is not None and (task.attempts or task.ended_s is not None):
             word = "queued" if strand.before.kind == "queued" else "backoff"
             parts.append(f"{word} {duration(strand.before.span.length)}")
         bar = strand.bar
@@ -72,7 +72,7 @@ def _line(task: TaskHistory, strands: list[Strand], lanes: dict[int, str]) -> li
     elif task.status == "cancelled":
         parts.append("cancelled" + (f" ({clean(task.reason, 60)})" if task.reason else ""))
     elif not task.attempts:
-        parts.append("not begun")
+        parts.append("no attempt on record yet")
     return [f"{name_of(task)}:", *(f"{part}," for part in parts[:-1]), *parts[-1:]]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Sequence
 from roost.pictures._lanes import Bar, Kind, Lane, Scene, Strand
 from roost.pictures._tale import name_of
 from roost.pictures._tracks import together
-from roost.pictures._words import summary
+from roost.pictures._words import NO_ATTEMPT, summary
 
 MOST = 200
 """Bars."""
@@ -35,7 +35,6 @@ _WORDS: dict[Kind, str] = {"run": "", "left": "taken over", "step": "", "done": 
 _UNSAFE = re.compile(r"[^\w ,./@+-]")
 SHORT = 0.01
 """Waiting that lasts for less of the time has no bar."""
-_NOT_BEGUN = "not begun"
 
 
 def draw(scene: Scene, title: str, *, notes: Sequence[str] = ()) -> str:
@@ -53,7 +52,7 @@ def draw(scene: Scene, title: str, *, notes: Sequence[str] = ()) -> str:
         f"    axisFormat {'%H:%M:%S' if scene.span_s >= 15 else '%H:%M:%S.%L'}",
     ]
     for lane, instances in together(scene.lanes):
-        name = f"{instances} more instances" if instances > 1 else lane.name or _NOT_BEGUN
+        name = f"{instances} more instances" if instances > 1 else lane.name or NO_ATTEMPT
         rows = _few(scene, lane, waits=bars + waits <= MOST) if bars <= MOST else _many(scene, lane)
         lines += [f"    section {_plain(name)}", *rows]
     return "\n".join(lines)
@@ -123,7 +122,7 @@ def _what(strand: Strand) -> str:
     if strand.died is not None:
         return "dead"
     if strand.bar is None:
-        return "cancelled" if strand.cancelled is not None else _NOT_BEGUN
+        return "cancelled" if strand.cancelled is not None else NO_ATTEMPT
     return strand.bar.kind
 
 

@@ -14,7 +14,7 @@ from roost.pictures._axis import ticks
 from roost.pictures._lanes import KINDS, Bar, Kind, Scene, Span, Strand, peak, profile
 from roost.pictures._tale import tell
 from roost.pictures._tracks import CHARACTERS, Track, plan
-from roost.pictures._words import began, counted, name, summary, work
+from roost.pictures._words import NO_ATTEMPT, began, counted, name, summary, work
 
 _SOLID: dict[Kind, str] = {
     "run": "━",
@@ -66,7 +66,7 @@ class _Page:
     def __init__(self, scene: Scene, width: int) -> None:
         self.scene = scene
         self.width = width
-        longest = max([cells(clean(one.name)) for one in scene.lanes] + [9])
+        longest = max([cells(clean(one.name)) for one in scene.lanes] + [len(NO_ATTEMPT)])
         self.left = min(longest, width // 4) + 2
         self.right = _STATS if width >= 80 else 0
         self.columns = width - self.left - self.right

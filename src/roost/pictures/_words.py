@@ -9,6 +9,8 @@ from roost.pictures._axis import duration
 from roost.pictures._lanes import Counts, Lane, busy
 from roost.pictures._tracks import Track
 
+NO_ATTEMPT = "no attempt"
+"""Of a task that has none on record: it waits, or is in its first attempt, which is on record when it has ended."""
 _TOLD = {"run": "coordinated", "left": "taken over by another coordinator", "step": "step"}
 
 
@@ -53,7 +55,7 @@ def began(began_s: float) -> str:
 def name(track: Track) -> str:
     if track.instances > 1:
         return f"{track.instances:,} more instances"
-    return track.lane.name or "not begun"
+    return track.lane.name or NO_ATTEMPT
 
 
 def work(lane: Lane, span_s: float, *, instances: int = 1) -> str:

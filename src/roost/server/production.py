@@ -44,7 +44,7 @@ class ProductionOptions:
     store: str = "/var/lib/nats"
     """The folder of the streams."""
     max_store: str = "20GB"
-    """The most that all streams together may take there."""
+    """The most that all streams together may take there; 1 GB is 10**9 bytes."""
     cert: str = "/etc/nats/tls/tls.crt"
     """The server's certificate, PEM, with what a client needs to check it up to `ca`."""
     key: str = "/etc/nats/tls/tls.key"
@@ -95,7 +95,7 @@ def production_config(options: ProductionOptions = ProductionOptions()) -> str:
         name=options.name,
         listen=_text(options.listen),
         monitor=_text(options.monitor),
-        max_store=options.max_store,
+        max_store=_size(options.max_store),
         store=_text(options.store),
         tls=_tls(options, verify=options.verify_clients, first=True),
         accounts=_accounts(options),
@@ -110,8 +110,13 @@ def _accounts(options: ProductionOptions) -> str:
     return _ONE_USER.format(
         password=PASSWORD,
         system_password=SYSTEM_PASSWORD,
-        account_store=f"{int(options.max_store[:-2]) * copies}{options.max_store[-2:]}",
+        account_store=_size(options.max_store, copies),
     )
+
+
+def _size(text: str, copies: int = 1) -> str:
+    """In nats-server's configuration 20G is what everybody calls 20 GB; 20GB there is 20 GiB."""
+    return f"{int(text[:-2]) * copies}{text[-2]}"
 
 
 def _tls(options: ProductionOptions, *, verify: bool, first: bool) -> str:
@@ -171,7 +176,7 @@ tls {{
 jetstream {{
   store_dir: {store}
   max_file_store: {max_store}
-  max_memory_store: 256MB
+  max_memory_store: 256M
   # Every write is on the disk before it is acknowledged. The default, every two minutes, loses them in a power cut.
   sync_interval: always
 }}
@@ -195,7 +200,7 @@ accounts {{
     jetstream {{
       # In a cluster the copies of a stream count each.
       max_file: {account_store}
-      max_memory: 256MB
+      max_memory: 256M
       max_streams: 100
       max_consumers: 10000
     }}

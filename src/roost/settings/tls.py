@@ -17,6 +17,10 @@ from roost.settings.credentials import StrPath
 from roost.settings.files import check_mode, reason
 
 
+_KEY = b"PRIVATE KEY-----"
+"""Of the line before a private key of any kind in PEM (RFC 7468)."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TLS:
     """Says that the connection is encrypted, and how. ``TLS()`` trusts what this system trusts.
@@ -55,6 +59,10 @@ class TLS:
         which = "key_file" if self.key_file is not None else "cert_file"
         shown = f"{which} {quoted(os.fspath(key_file), 300)}"
         try:
+            if self.key_file is None and _KEY not in Path(cert_file).expanduser().read_bytes():
+                raise ConfigError(
+                    f"{shown} has no private key in it: give its key as well, with key_file of roost.TLS or NATS_KEY"
+                )
             check_mode(Path(key_file).expanduser().stat(), what=which, shown=quoted(os.fspath(key_file), 300))
             context.load_cert_chain(_path(cert_file), _path(key_file), password=_no_password)
         except _Encrypted:

@@ -82,6 +82,7 @@ class Delivery:
         "seq",
         "stored_s",
         "subject",
+        "taken",
         "token",
         "turn",
         "wake",
@@ -105,6 +106,7 @@ class Delivery:
         self.token = ""
         self.noted = False  # a note says that this attempt has started
         self.begun = 0.0  # loop time
+        self.taken = 0  # `seq` as it was delivered, before `adopt`
         self.withdrawn = False  # it was cancelled: whatever its handler comes to is not wanted
         self.deadline: float | None = None  # loop time at which the attempt is ended
         self.expired = False  # it was ended for that

@@ -7,7 +7,7 @@ from datetime import datetime
 from typing import Any, TypeVar
 
 from roost.codec import Codec
-from roost.contracts import Task, Workflow
+from roost.contracts import Task, Workflow, check_kind
 from roost.errors import ConfigError, Conflict, StoreFull, SubmissionUnknown
 from roost.observe import Trace
 from roost.subjects import key_token
@@ -53,6 +53,7 @@ class Desk:
         timeout_s: float,
         trace: Trace,
     ) -> Handle[O]:
+        check_kind("bus.submit", task, Task, Workflow)
         ref = _ref(task, key)
         data = task.input_codec.encode(value, subject=self._log.subjects.task(ref))
         covered = self.waiter.covers(task.name)
@@ -101,6 +102,7 @@ class Desk:
         timeout_s: float,
         trace: Trace,
     ) -> AsyncIterator[Handle[O]]:
+        check_kind("bus.submit_many", task, Task, Workflow)
         count = 0
         async for window in windows(values, AHEAD):
             keys = [key(value) for value in window] if key is not None else [None] * len(window)

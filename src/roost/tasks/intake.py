@@ -57,6 +57,7 @@ class Intake:
         self._delays = Delays(tasks)
         self._firings = Firings(tasks, task, self._delays)
         self._running: dict[asyncio.Task[None], Delivery] = {}
+        self._at_work: dict[int, Delivery] = {}  # the same, by the sequence of what was delivered
         self._pump: Pump | None = None
         self._beat: asyncio.TimerHandle | None = None
         self._since_s = 0.0  # server time; older tasks are looked up before they run
@@ -146,16 +147,24 @@ class Intake:
         if self._stopping:
             self._answer(delivery, b"-NAK")
             return
+        there = self._at_work.get(delivery.seq)
+        if there is not None and there.attempt:  # the server forgot of it, or this process stood still
+            self._answer(delivery, nak(self._task.ack_wait_s / 2))
+            journal.count("delivered_while_at_work")
+            return
         if self._gate is not None:
             self._gate.take(delivery)
         loop = asyncio.get_running_loop()
         delivery.begun = loop.time()
         running = loop.create_task(self._run(delivery), name=f"roost-task-{delivery.ref.name}")
-        self._running[running] = delivery
+        self._running[running] = self._at_work[delivery.seq] = delivery
+        delivery.taken = delivery.seq
         running.add_done_callback(self._finished)
 
     def _finished(self, running: asyncio.Task[None]) -> None:
         delivery = self._running.pop(running)
+        if self._at_work.get(delivery.taken) is delivery:
+            del self._at_work[delivery.taken]
         if self._gate is not None:
             self._gate.left(delivery)
         if self._pump is not None:

@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeAlias
 from typing_extensions import TypeVar
 
 from roost.codec import Codec
-from roost.errors import TaskCancelled, TaskDead
+from roost.errors import InvalidMessage, TaskCancelled, TaskDead
 from roost.tasks.attempts import as_history, describe
 from roost.tasks.batch import Pairs
 from roost.tasks.history import Attempt
@@ -92,7 +92,10 @@ async def whole(log: Log, record: Record, codec: Codec[Any]) -> Record:
 
 def decode_outcome(record: Record, ref: Ref, key: str, codec: Codec[Any], index: int = -1) -> Outcome[Any]:
     """The outcome in an `end` record. Raises InvalidMessage if it is none, or its value does not fit the contract."""
-    end = codec.decode(record.data, subject=record.subject)
+    try:
+        end = codec.decode(record.data, subject=record.subject)
+    except InvalidMessage as error:
+        raise error.of_outcome() from error.__cause__
     attempts = end["attempts"]
     if end["status"] == "done":
         history = tuple([as_history(attempt) for attempt in attempts[:-1]])

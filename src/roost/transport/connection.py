@@ -19,7 +19,7 @@ from roost._text import clean
 from roost.errors import ConnectError
 from roost.settings import Settings
 from roost.transport.client import Client
-from roost.transport.failures import AuthRefused, NotEncrypted, ServerClosed
+from roost.transport.failures import AuthRefused, NotEncrypted, ServerClosed, ServerSilent
 from roost.transport.jetstream import JetStream
 from roost.transport.login import Login
 from roost.transport.session import ATTEMPT_CAP_S
@@ -115,15 +115,17 @@ def _reason(failure: Exception, settings: Settings, login: Login) -> str:
         return (
             f"{text} (the server wants a certificate: give cert_file and key_file of roost.TLS, or NATS_CERT)"
         )
-    if (
-        isinstance(failure, ServerClosed | ConnectionError)
-        and _secured(settings)
-        and not _has_certificate(settings)
-    ):
-        return f"{text} (perhaps it wants a certificate: cert_file and key_file of roost.TLS, or NATS_CERT)"
-    if isinstance(failure, TimeoutError) and not login.tls_first:
+    if not _secured(settings):
+        return text
+    if isinstance(failure, TimeoutError | ServerSilent) and not login.tls_first:
         return (
-            f"{text} (a server with handshake_first needs that set here too)" if _secured(settings) else text
+            f"{text} (a server with handshake_first needs that set here too: roost.TLS(handshake_first=True), or "
+            "ROOST_TLS_FIRST=1)"
+        )
+    closed = isinstance(failure, ServerClosed | ConnectionResetError | BrokenPipeError)
+    if closed and not _has_certificate(settings):
+        return (
+            f"{text} (perhaps it wants a certificate: cert_file and key_file of roost.TLS, or NATS_CERT and NATS_KEY)"
         )
     return text
 

@@ -16,6 +16,13 @@ class ServerClosed(nats_errors.UnexpectedEOF):
         return "the server closed the connection"
 
 
+class ServerSilent(ServerClosed):
+    """It did so without having said anything: one that waits for TLS first, or nothing behind a proxy."""
+
+    def __str__(self) -> str:
+        return "the server closed the connection without a word"
+
+
 class Stale(nats_errors.StaleConnectionError):
     """Nothing has been heard for several pings."""
 

@@ -11,7 +11,7 @@ import ssl
 from collections.abc import Callable
 from typing import Any
 
-from roost.transport.failures import Malformed, NotEncrypted, Refused, refusal
+from roost.transport.failures import Malformed, NotEncrypted, Refused, ServerClosed, ServerSilent, refusal
 from roost.transport.wire import Wire
 
 
@@ -35,7 +35,11 @@ async def greet(
     """
     if tls_first:
         await wire.upgrade(context(), hostname)
-    info = parse_info(_argument(await wire.line(), b"INFO"))
+    try:
+        first = await wire.line()
+    except ServerClosed as error:
+        raise error if tls_first else ServerSilent() from error
+    info = parse_info(_argument(first, b"INFO"))
     wanted = tls_wanted or exposed
     if not wire.is_encrypted and (info.get("tls_required") or (wanted and info.get("tls_available"))):
         await wire.upgrade(context(), hostname)
