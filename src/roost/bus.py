@@ -142,9 +142,9 @@ class Bus:
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
         """Ask for a streamed answer: ``async with bus.stream(...) as chunks: async for chunk in chunks``.
 
-        Leaving the block cancels the responder; one whose reader dies without a word gives up 60 s after the reader last
-        took something (event ``stream_left``), and holds its slot until then. `answers` are functions for what the responder may ask back
-        (`Context.ask`), by the contract of the question; `instance` asks that one and no other.
+        Leaving the block cancels the responder; one whose reader is killed gives up when that has granted no more
+        chunks for 60 s (event ``stream_left``), and holds its slot until then. `answers` are functions for what the
+        responder may ask back (`Context.ask`), by the contract of the question; `instance` asks that one and no other.
 
         It ends with the answer, and raises NoResponders, RequestTimeout (no chunk for `idle_timeout_s` seconds),
         RemoteError when the handler failed in mid-stream, InvalidMessage, Disconnected.
@@ -392,7 +392,8 @@ class Bus:
 
         ``change.kind`` is joined, changed (state, load), silent, left or gone, ``watch.agents`` who is there.
         The first changes are those that are there already. Who is killed is gone, who is frozen is silent,
-        within two of its heartbeats; so are all when this connection is lost. Entering raises NotConnected, Disconnected, PermissionDenied.
+        within two of its heartbeats; so are all when this connection is lost. Entering raises NotConnected,
+        Disconnected, PermissionDenied.
         """
         return AgentWatch(self.link, self.namespace, self.journal, agent=agent, capability=capability)
 

@@ -183,10 +183,18 @@ class WrongLoop(RoostError, RuntimeError):
 class PermissionDenied(RoostError, PermissionError):
     """The server does not let this user `action` ("publish" or "subscribe") on `subject`.
 
-    `missing` has that and all `others` that are known to be missing too, each as (subject, action).
+    `missing` has that and all `others` that are known to be missing too, each as (subject, action); `kept` says what
+    was done all the same.
     """
 
-    def __init__(self, subject: str, action: str, *, others: Sequence[tuple[str, str]] = ()) -> None:
+    def __init__(
+        self,
+        subject: str,
+        action: str,
+        *,
+        others: Sequence[tuple[str, str]] = (),
+        kept: str = "Nothing was delivered.",
+    ) -> None:
         self.subject = subject
         self.action = action
         self.missing = ((subject, action), *others)
@@ -197,7 +205,7 @@ class PermissionDenied(RoostError, PermissionError):
             else "that permission"
         )
         super().__init__(
-            f"the server does not allow this user to {which}. Nothing was delivered. "
+            f"the server does not allow this user to {which}. {kept} "
             f"Ask an administrator for {those}, or connect with other credentials."
         )
 

@@ -194,6 +194,8 @@ async def test_a_tasks_history_tells_who_tried_it_when_and_what_came_of_it(
 
         history = await operator.json("tasks", "show", waiting.id)
         assert (history["status"], history["attempts"], history["ended"]) == ("open", [], None)
+        answer = await operator("tasks", "show", waiting.id)
+        assert "status     open, no attempt on record yet: it waits, or is in its first one" in answer.stdout
 
         answer = await operator("tasks", "show", "nosuch")
         assert answer.returncode == 1

@@ -12,6 +12,7 @@ from pathlib import Path
 from discovery_kit import PATIENCE_S, counter, everything
 
 import roost
+from roost.server import LocalServer
 
 ROOST = str(Path(sys.executable).with_name("roost"))
 
@@ -68,3 +69,31 @@ async def test_a_watch_prints_each_change_until_ctrl_c(nats_url: str, namespace:
             process.kill()
         await process.stdout.read()
         await process.wait()
+
+
+async def test_a_watch_says_that_the_server_is_away_and_shows_nobody_as_ready(
+    own_server: LocalServer,
+) -> None:
+    """For as long as one looked, all of them were ready."""
+    process = await asyncio.create_subprocess_exec(
+        *(ROOST, "agents", "--watch", "--json", "--url", own_server.url),
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        async with roost.connect(own_server.url) as bus, asyncio.timeout(PATIENCE_S):
+            async with bus.serving(counter(), heartbeat_s=0.3):
+                assert json.loads(await process.stdout.readline())["change"] == "joined"
+                own_server.kill()
+                assert b" connection to the server lost: " in await process.stderr.readline()
+                while json.loads(await process.stdout.readline())["state"] != "silent":
+                    pass
+                own_server.restart()
+                assert b" connected again" in await process.stderr.readline()
+                while json.loads(await process.stdout.readline())["state"] != "ready":
+                    pass
+    finally:
+        process.send_signal(signal.SIGINT)
+        await process.communicate()

@@ -172,7 +172,7 @@ async def test_silence_is_a_timeout(nats_url: str, namespace: str) -> None:
 async def test_silence_names_the_option_that_was_too_short(nats_url: str, namespace: str) -> None:
     async with roost.connect(nats_url, namespace=namespace) as bus:
         async with bus.serving(counter(go=asyncio.Event()), grace_s=0):
-            with pytest.raises(RequestTimeout, match="no chunk .* within 0.1 s, after 1 .*idle_timeout_s"):
+            with pytest.raises(RequestTimeout, match=r"no chunk .* within 0.1 s, after 1 .*idle_timeout_s"):
                 await numbers(bus, 2, idle_timeout_s=0.1)
 
 
@@ -181,16 +181,19 @@ async def test_a_reader_that_was_killed_is_no_failure_of_the_handler(
 ) -> None:
     """It grants nothing and says no goodbye. One that was only frozen must not take what it has for all."""
     monkeypatch.setattr(streams, "SILENT_S", 0.2)
-    closed, found = Inbox(), list[int]()
-    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(counter(closed)) as [instance]:
+    closed = Inbox()
+    async with (
+        roost.connect(nats_url, namespace=namespace) as bus,
+        bus.serving(counter(closed)) as [instance],
+    ):
         events = Events(bus)
         async with bus.stream(COUNT, Note(number=1000)) as chunks:
             [event] = await events.wait("stream_left")
             assert "no more chunks for 0.2 s" in event.reason
             assert await closed.get() == "closed"
-            with pytest.raises(RemoteError, match="no more chunks for 0.2 s"):
-                async for chunk in chunks:
-                    found.append(chunk.number)
+            found = [(await anext(chunks)).number for _ in range(streams.WINDOW)]
+            with pytest.raises(RemoteError, match=r"\(silent\): .* no more chunks for 0.2 s$"):
+                await anext(chunks)
         assert found == list(range(streams.WINDOW))
         assert bus.counters["stream_left:count"] == 1
         assert not events.of("handler_failed")

@@ -266,6 +266,13 @@ def test_the_text_form_tells_of_each_of_a_few_tasks_and_of_the_troubled_among_ma
     assert lines[-1] == f"and {troubled - 12} more that were tried again, died or were cancelled"
 
 
+def test_a_task_without_an_attempt_on_record_is_not_said_to_wait() -> None:
+    """Bug: "queued 0 s, not begun" of one whose first attempt had killed its process."""
+    text = Timeline([task("a", 0, None, status="open"), *three()]).text(100)
+    assert "digest a: no attempt on record yet" in text
+    assert "not begun" not in text
+
+
 def test_a_timeline_is_told_in_a_line_however_many_tasks_it_has() -> None:
     assert len(repr(Timeline(many(5000, 4)))) < 120
 

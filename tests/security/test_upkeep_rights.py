@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,9 @@ async def test_agents_leave_it_to_the_user_who_may(
             await handle.result()
         (line,) = [one for one in caplog.records if "upkeep_not_allowed" in one.getMessage()]
         assert line.levelno == logging.INFO
+        said = line.getMessage()
+        assert re.search(r"lacks \d\d permissions .*`roost permissions --role upkeep` prints them", said)
+        assert len(said) < 250, "all of them were listed"
         with pytest.raises(roost.PermissionDenied, match=r"MSG\.DELETE"):
             await packer.upkeep.check()
         await keeper.upkeep.check()

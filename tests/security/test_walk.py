@@ -80,7 +80,7 @@ class Walker:
 def check_secrets(folder: Path) -> None:
     """Files with passwords are the operator's alone, and the configuration has none."""
     passwords = [one.read_text().strip() for one in folder.glob("*.password")]
-    assert len(set(passwords)) == 4
+    assert len(set(passwords)) == 5
     for file in (*folder.glob("*.password"), folder / "server.env"):
         assert file.stat().st_mode & 0o077 == 0
     for file in folder.glob("*.conf"):
@@ -91,14 +91,14 @@ def check_secrets(folder: Path) -> None:
 async def test_a_new_operator_gets_from_nothing_to_a_result(tmp_path: Path) -> None:
     walker = Walker(tmp_path)
     (tmp_path / "agent.py").write_text(AGENT)
-    prepare, server, make_log, agent, caller = BLOCKS
+    prepare, server, make_log, upkeep, agent, caller = BLOCKS
     await walker.run(prepare)
     check_secrets(tmp_path)
     async with walker.running(server, "Server is ready"):
         said = await walker.run(make_log)
         assert re.search(r"JetStream +0 streams", said)
         assert re.search(r"stream ROOST_roost +created\nconsumer task_digest +created", said)
-        async with walker.running(agent, "is ready"):
+        async with walker.running(upkeep, "upkeep_begun ROOST_roost"), walker.running(agent, "is ready"):
             said = await walker.run(caller)
             assert said.splitlines()[0] == "6"
             assert re.search(r"(?m)^digester-\S+\tready\t", said)

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import pytest
 import team
 from security_kit import (
+    SOON_S,
     ConfiguredServer,
     as_user,
     lines_of,
@@ -47,13 +48,19 @@ NOTHING = [
     User(name=f"{name}-nothing", does="nothing", rights=only_asks(user)) for name, user in FULL.items()
 ]
 CALLER = users_of(*AGENTS.values(), team.approve, roles=["caller"])[0]
+TURN = "shop.run.*.task.serve_in_turn.*.*.*"
+UNTOLD = without(BLIND["packer"], "publish", TURN, "packer-untold")
+BEHIND = {
+    "shop.run.*.queue.serve_in_turn.*.*": (team.serve_in_turn, "place in the queue of its order key"),
+    "shop.run.*.deadline.pack.*.*": (team.pack, "deadline"),
+}
 USES = [one for one in CALLER.rights.publish if one.startswith(("shop.", "branches."))]
 LESS_CALLER = {one: without(CALLER, "publish", one, f"caller-{number}") for number, one in enumerate(USES)}
 
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ConfiguredServer]:
-    users = [*FULL.values(), *LESS.values(), *BLIND.values(), *NOTHING, CALLER, *LESS_CALLER.values()]
+    users = [*FULL.values(), *LESS.values(), *BLIND.values(), UNTOLD, *NOTHING, CALLER, *LESS_CALLER.values()]
     with server_for(tmp_path_factory.mktemp("server"), [*users, *users_of(roles=["admin"])]) as running:
         asyncio.run(provisioned(running, [one.job for one in (*AGENTS.values(), team.keeper)]))
         yield running
@@ -155,6 +162,65 @@ async def test_a_callers_call_without_its_permission_fails_at_once_and_names_it(
         async with asyncio.timeout(5):
             await denied.wait()
         assert as_it_is_said(subject, said[0].removeprefix("publish "))
+
+
+@pytest.mark.parametrize("subject", list(BEHIND))
+async def test_a_task_whose_turn_or_deadline_may_not_be_stored_is_said_to_be_stored(
+    server: ConfiguredServer, subject: str
+) -> None:
+    """The caller was told that nothing was delivered, and the task ran."""
+    task, what = BEHIND[subject]
+    async with roost.connect(
+        server.url,
+        namespace="shop",
+        credentials=roost.Credentials(user=LESS_CALLER[subject].name, password="pw"),
+        inbox_prefix="_INBOX_caller",
+    ) as bus:
+        with pytest.raises(roost.PermissionDenied) as error:
+            await bus.submit(task, team.Order(n=4), key="half")
+    said = str(error.value)
+    assert f"Task '{task.name}:half' is stored and will run; only its {what} is not" in said
+    assert "Nothing was delivered" not in said
+    async with as_user(server, "caller") as caller, as_user(server, "packer") as packer:
+        handle = await caller.submit(task, team.Order(n=4), key="half")
+        assert handle.created is False
+        async with packer.serving(team.packer, grace_s=1):
+            assert (await handle.result(timeout_s=SOON_S)).n == 4
+
+
+async def test_a_worker_that_may_not_give_a_turn_says_so_and_asks_less_and_less_often(
+    server: ConfiguredServer,
+) -> None:
+    """Each second it handed the task back because "nothing was delivered". It could not ask what it may do."""
+    reasons: list[str] = []
+    twice = asyncio.Event()
+
+    def watch(event: roost.Event) -> None:
+        if event.kind == "task_handed_back" and event.subject == "serve_in_turn:turn":
+            reasons.append(event.reason)
+            if len(reasons) == 2:
+                twice.set()
+
+    async with (
+        as_user(server, "caller") as caller,
+        roost.connect(
+            server.url,
+            namespace="shop",
+            credentials=roost.Credentials(user=UNTOLD.name, password="pw"),
+            inbox_prefix="_INBOX_packer",
+            watch=watch,
+        ) as bus,
+    ):
+        handle = await caller.submit(team.serve_in_turn, team.Order(n=6, customer="bo"), key="turn")
+        async with bus.serving(team.packer, grace_s=0), asyncio.timeout(SOON_S):
+            await twice.wait()
+        async with as_user(server, "packer") as packer, packer.serving(team.packer, grace_s=1):
+            assert (await handle.result(timeout_s=SOON_S)).n == 6
+    first, second = reasons
+    assert "user may not publish on 'shop.run.serve_in_turn::" in first
+    assert "Nothing was delivered" not in first
+    assert "again in 1 s" in first
+    assert "again in 2 s" in second
 
 
 async def first_of(bus: roost.Bus, instance: str | None) -> team.Total:

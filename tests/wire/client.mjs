@@ -16,8 +16,13 @@ function withHeaders(pairs) {
 }
 
 async function store(subject, value, guards) {
-  const answer = (await nc.request(subject, JSON.stringify(value), { timeout: 5000, headers: withHeaders(guards) })).json();
-  return answer.error ? { code: answer.error.err_code } : { seq: answer.seq };
+  for (;;) {
+    const options = { timeout: 5000, headers: withHeaders(guards) };
+    const answer = (await nc.request(subject, JSON.stringify(value), options)).json();
+    if (!answer.error) return { seq: answer.seq };
+    if (answer.error.err_code !== 10164) return { code: answer.error.err_code };
+    await new Promise((done) => setTimeout(done, 20)); // of three servers, another write of the subject is on its way
+  }
 }
 
 async function read(subject) {

@@ -5,28 +5,23 @@ from __future__ import annotations
 import json as json_module
 import sys
 import time
-from collections.abc import Iterable
 from typing import Annotated, Any
 
 import typer
 from rich.live import Live
-from rich.table import Table
-from rich.text import Text
 
+from roost.cli._agents_view import COLUMNS, AgentsView, row
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, usage, wait_for
-from roost.cli.terminal import console, print_json, print_table, stamp, table
+from roost.cli.terminal import console, print_json, print_table, stamp
 from roost.connecting import connect
 from roost.discovery import AgentChange, AgentInfo, HandlerInfo
+from roost.observe import Event
 from roost.subjects import token
 
-COLUMNS = ("INSTANCE", "STATE", "RUNNING", "WAITING", "DONE", "ERRORS", "VERSION", "UP", "HOST", "SERVES")
-STYLES = ("bold", "", "", "", "", "", "", "dim", "dim", "")
-STATE_STYLES = {"ready": "green", "busy": "yellow", "draining": "yellow", "silent": "red", "gone": "red"}
 TIMEOUT_S = 1.0
 SHOWN_S = 60.0
 """For how long `--watch` shows who has left, or is gone."""
-KINDS = {"stream_endpoint": "stream", "report": "outcomes"}
 
 
 @command
@@ -66,9 +61,9 @@ def agents(
         print_json([agent_json(one) for one in found])
     elif found:
         if sys.stdout.isatty():
-            console().print(_table(found))
+            console().print(AgentsView(found))
         else:
-            print_table(COLUMNS, [_row(one) for one in found])
+            print_table(COLUMNS, [row(one) for one in found])
     else:
         sys.stderr.write("no agent answers" + (f" that serves {handles}" if handles else "") + "\n")
 
@@ -84,16 +79,26 @@ async def _follow(
     agent: str | None, handles: str | None, url: str | None, namespace: str | None, *, json: bool
 ) -> None:
     async with connect(url, namespace=namespace, name="roost-cli") as bus:
+        bus.watch(_tell_of_connection)
         async with bus.watch_agents(agent=agent, capability=handles) as watch:
             if json or not sys.stdout.isatty():
                 async for change in watch:
                     _print_change(change, json=json)
                 return
             shown: dict[str, AgentInfo] = {one.instance: one for one in watch.agents}
-            with Live(_table(watch.agents), console=console(), auto_refresh=False) as live:
+            with Live(AgentsView(watch.agents, whole=False), console=console(), auto_refresh=False) as live:
                 async for change in watch:
                     shown[change.agent.instance] = change.agent  # also who left: it was on the screen
-                    live.update(_table(_recent(shown)), refresh=True)
+                    live.update(AgentsView(_recent(shown), whole=False), refresh=True)
+
+
+def _tell_of_connection(event: Event) -> None:
+    """What is shown is old while there is no connection."""
+    at = time.strftime("%H:%M:%S")
+    if event.kind == "connection_lost":
+        sys.stderr.write(f"{at} connection to the server lost: {event.reason}. Trying again\n")
+    elif event.kind == "reconnected":
+        sys.stderr.write(f"{at} connected again\n")
 
 
 def _print_change(change: AgentChange, *, json: bool) -> None:
@@ -102,7 +107,7 @@ def _print_change(change: AgentChange, *, json: bool) -> None:
         sys.stdout.write(line + "\n")
         sys.stdout.flush()
     else:
-        print_table((time.strftime("%H:%M:%S"), change.kind, *_row(change.agent)), ())
+        print_table((time.strftime("%H:%M:%S"), change.kind, *row(change.agent)), ())
 
 
 def _recent(shown: dict[str, AgentInfo]) -> list[AgentInfo]:
@@ -112,41 +117,6 @@ def _recent(shown: dict[str, AgentInfo]) -> list[AgentInfo]:
         if one.state in ("left", "gone") and now - one.heard_s > SHOWN_S:
             del shown[one.instance]
     return [one for _, one in sorted(shown.items())]
-
-
-def _table(found: Iterable[AgentInfo]) -> Table:
-    rows: list[list[str | Text]] = []
-    for one in found:
-        instance, state, *others = _row(one)
-        rows.append([instance, Text(state, STATE_STYLES.get(state, "")), *others])
-    return table(COLUMNS, rows, styles=STYLES)
-
-
-def _row(one: AgentInfo) -> tuple[str, ...]:
-    return (
-        one.instance,
-        one.state,
-        f"{one.running}/{one.limit}",
-        str(one.waiting or ""),
-        str(sum(handler.handled for handler in one.handlers) or ""),
-        str(sum(handler.errors for handler in one.handlers) or ""),
-        one.version,
-        _up(time.time() - one.started_s),
-        one.host,
-        ", ".join(map(_served, one.handlers)),
-    )
-
-
-def _served(handler: HandlerInfo) -> str:
-    return f"{handler.name} ({KINDS.get(handler.kind, handler.kind)})"
-
-
-def _up(seconds: float) -> str:
-    """A duration in its largest unit; clocks of two machines may differ, so less than nothing is nothing."""
-    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
-        if seconds >= 2 * size:
-            return f"{int(seconds // size)} {unit}"
-    return f"{max(0, int(seconds))} s"
 
 
 def agent_json(one: AgentInfo, *, schemas: bool = True) -> dict[str, Any]:

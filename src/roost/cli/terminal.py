@@ -14,7 +14,6 @@ from typing import Any
 
 from rich.cells import cell_len
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
 from roost._text import clean
@@ -100,19 +99,6 @@ def _print_line(out: Console, cells: Sequence[str], widths: Sequence[int], style
         if not last:
             line.append(" " * (widths[number] - cell_len(cell) + GAP))
     out.print(line, soft_wrap=True)
-
-
-def table(
-    columns: Sequence[str], rows: Sequence[Sequence[str | Text]], *, styles: Sequence[str] = ()
-) -> Table:
-    """Rows under headings, for a terminal. A cell that is a `Text` has a style of its own, and is clean already."""
-    drawn = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for number, column in enumerate(columns):
-        last = number == len(columns) - 1
-        drawn.add_column(column, no_wrap=not last, overflow="fold", style=styles[number] if styles else "")
-    for row in rows:
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(clean(cell, CELL)) for cell in row))
-    return drawn
 
 
 def print_fields(fields: Sequence[tuple[str, str]]) -> None:

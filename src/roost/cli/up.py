@@ -91,7 +91,7 @@ class Printer:
         self._console = Console(stderr=True, highlight=False, soft_wrap=True)
         self._processes = processes
         self._waiting: set[str] = set()
-        self._past: set[str] = set()  # names of processes that wait no more: ready, or failed for another reason
+        self._past: set[str] = set()  # names of those that wait no more: ready, or failed for another reason
         self._failed: set[str] = set()
         self._anybody_ready = False
 

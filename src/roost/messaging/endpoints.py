@@ -49,7 +49,15 @@ BACKLOG_BYTES = 64 * 1024 * 1024
 ERROR_TEXT = 500
 MAX_TIMEOUT_S = 86_400.0
 
-STATUS = {"invalid": 400, "unknown": 404, "rejected": 422, "overloaded": 429, "failed": 500, "deadline": 504}
+STATUS = {
+    "invalid": 400,
+    "unknown": 404,
+    "silent": 408,
+    "rejected": 422,
+    "overloaded": 429,
+    "failed": 500,
+    "deadline": 504,
+}
 """Code words and the numbers (of HTTP) that stand for them in `Nats-Service-Error-Code`."""
 
 Handle = Callable[[Any, Message, float], Awaitable[Any]]

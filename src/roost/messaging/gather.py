@@ -1,8 +1,8 @@
 """Scatter-gather: one request to every instance that serves an endpoint, and all of their answers.
 
 Each instance listens beside the shared subject on `<ns>.every.<endpoint>`, without a queue group. Nobody knows how
-many will answer, or how long they take, so the first answer has all of the time, and after it the answers end when none has
-come for a while.
+many will answer, or how long they take, so the first answer has all of the time, and after it the answers end when
+none has come for a while.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from roost.contracts import Address, Endpoint, StreamEndpoint, Topic, check_kind
 from roost.errors import InvalidMessage
+from roost.messaging.block import StreamBlock
 from roost.messaging.endpoints import ask
 from roost.messaging.gather import Answer, ask_all
 from roost.messaging.guarded import Guarded
@@ -93,7 +94,7 @@ class Messenger:
         instance: str | None = None,
     ) -> AbstractAsyncContextManager[AsyncIterator[C]]:
         check_kind("bus.stream", endpoint, StreamEndpoint)
-        return open_stream(
+        opened = open_stream(
             self._link,
             self._namespace,
             self._journal,
@@ -105,6 +106,7 @@ class Messenger:
             answers=answers,
             instance=instance,
         )
+        return StreamBlock(opened)
 
     def _refused(self, error: InvalidMessage) -> None:
         self._journal.record("message_refused", subject=error.subject, reason=str(error))

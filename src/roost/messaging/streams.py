@@ -14,9 +14,8 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Mapping
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from types import TracebackType
-from typing import Any, NoReturn
+from contextlib import asynccontextmanager
+from typing import Any
 
 from roost._text import quoted
 from roost.contracts import Endpoint, StreamEndpoint
@@ -61,7 +60,8 @@ Answers = Mapping[Endpoint[Any, Any], Callable[[Any], Any]]
 """Who answers the questions that a responder may ask in mid-stream."""
 
 
-def open_stream(
+@asynccontextmanager
+async def open_stream(
     link: Link,
     namespace: str,
     journal: Journal,
@@ -73,59 +73,8 @@ def open_stream(
     timeout_s: float | None = None,
     answers: Answers | None = None,
     instance: str | None = None,
-) -> AbstractAsyncContextManager[AsyncIterator[Any]]:
-    """The chunks of one streamed answer, as an iterator; leaving the block cancels the responder."""
-    return _Block(
-        _opened(
-            link,
-            namespace,
-            journal,
-            endpoint,
-            value,
-            trace,
-            idle_timeout_s=idle_timeout_s,
-            timeout_s=timeout_s,
-            answers=answers,
-            instance=instance,
-        )
-    )
-
-
-class _Block(AbstractAsyncContextManager[AsyncIterator[Any]]):
-    """A stream to be opened; whoever forgets to is told."""
-
-    def __init__(self, opened: AbstractAsyncContextManager[AsyncIterator[Any]]) -> None:
-        self._opened = opened
-
-    async def __aenter__(self) -> AsyncIterator[Any]:
-        return await self._opened.__aenter__()
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> bool | None:
-        return await self._opened.__aexit__(kind, error, trace)
-
-    def __aiter__(self) -> NoReturn:
-        raise ConfigError(
-            "a stream is a block, so that leaving it tells the responder: async with bus.stream(...) as chunks, and in "
-            "it async for chunk in chunks. Nothing was sent."
-        )
-
-
-@asynccontextmanager
-async def _opened(
-    link: Link,
-    namespace: str,
-    journal: Journal,
-    endpoint: StreamEndpoint[Any, Any],
-    value: Any,
-    trace: Trace,
-    *,
-    idle_timeout_s: float,
-    timeout_s: float | None,
-    answers: Answers | None,
-    instance: str | None,
 ) -> AsyncIterator[AsyncIterator[Any]]:
+    """The chunks of one streamed answer, as an iterator; leaving the block cancels the responder."""
     if not 0 < idle_timeout_s <= MAX_TIMEOUT_S:
         raise ConfigError(
             f"idle_timeout_s = {idle_timeout_s!r}: must be more than 0 and at most {MAX_TIMEOUT_S:g} seconds"
@@ -332,7 +281,8 @@ class _Reader:
     def _silence(self) -> str:
         return (
             f"no chunk on {quoted(self.subject)} within {self._idle_s:g} s, after {self._read} that had come; the "
-            "responder is told to stop. Allow more time between chunks (idle_timeout_s), or ask again if that is harmless."
+            "responder is told to stop. Allow more time between chunks (idle_timeout_s), or ask again if that is "
+            "harmless."
         )
 
     def _arrived(self, message: Message) -> None:
@@ -453,7 +403,7 @@ class StreamServer(EndpointServer):
     def _answer(self, message: Message, output: Any) -> None:
         try:
             if output:
-                refuse(self._client, message, "failed", output)
+                refuse(self._client, message, "silent", output)
                 return
             self._client.send(message.reply, b"", "", block(("Roost-End", "1")))
         except RoostError as error:

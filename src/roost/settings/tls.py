@@ -16,7 +16,6 @@ from roost.errors import ConfigError
 from roost.settings.credentials import StrPath
 from roost.settings.files import check_mode, reason
 
-
 _KEY = b"PRIVATE KEY-----"
 """Of the line before a private key of any kind in PEM (RFC 7468)."""
 

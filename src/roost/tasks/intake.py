@@ -12,7 +12,7 @@ import random
 from typing import Any, Literal
 
 from roost.contracts import Task, Workflow
-from roost.errors import RoostError
+from roost.errors import PermissionDenied, RoostError
 from roost.tasks.delays import Delays
 from roost.tasks.delivery import Delivery, nak
 from roost.tasks.firings import Firings
@@ -27,6 +27,8 @@ log = logging.getLogger("roost.tasks")
 
 HAND_BACK_S = 1.0
 """Delay of a delivery that is handed back because the server did not answer."""
+NOT_ALLOWED_CAP_S = 60.0
+"""And at most, twice as long each time, if this user lacks a permission: another worker may have it."""
 SETTLE_S = 0.5
 """About how long after the news of its deletion a consumer is made again, in seconds."""
 CLOCK_S = 0.5
@@ -270,6 +272,13 @@ class Intake:
             )
         except HandBack as error:
             self._hand_back(delivery, error.after_s, str(error))
+        except PermissionDenied as error:
+            after_s = min(NOT_ALLOWED_CAP_S, HAND_BACK_S * 2 ** min(delivery.delivered - 1, 10))
+            reason = (
+                f"this worker's user may not {error.action} on {error.subject!r}, which the task needs; it waits for a "
+                f"worker that may (`roost permissions` lists what one needs), and is looked at again in {after_s:g} s"
+            )
+            self._hand_back(delivery, after_s, reason)
         except RoostError as error:
             self._hand_back(delivery, HAND_BACK_S, str(error))
 

@@ -19,6 +19,7 @@ from roost.errors import (
     JetStreamError,
     NoResponders,
     NotConnected,
+    PermissionDenied,
     RequestTimeout,
     RoostError,
     StoreFull,
@@ -146,7 +147,8 @@ class Submitter:
         """Store one task; repeats through disconnects until `timeout_s` seconds are over.
 
         Raises Conflict (the key has another payload), StoreFull, SubmissionUnknown (submit again with the
-        same key), NotConnected (no try reached a server), ConfigMismatch, StreamMissing.
+        same key), NotConnected (no try reached a server), ConfigMismatch, StreamMissing, PermissionDenied (which says
+        so if the task is stored, and only what stands behind it is not).
         """
         log = self._log
         await log.ensure()
@@ -208,6 +210,13 @@ class Submitter:
             except StreamMissing as error:
                 await self._absence.check(error)
                 await patience.pause(error, (item.ref.id,))
+            except PermissionDenied as error:
+                what = "deadline" if deadline else "place in the queue of its order key"
+                kept = (
+                    f"Task {str(item.ref)!r} is stored and will run; only its {what} is not, which the worker that "
+                    "takes it sees to."
+                )
+                raise PermissionDenied(error.subject, error.action, kept=kept) from error
 
     async def _index(self, deadline: str, trace: str) -> None:
         """Store a deadline in the index, unless it is there."""

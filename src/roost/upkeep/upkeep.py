@@ -101,7 +101,11 @@ class Upkeep:
                         checked = True
                     await lease.take()
                 except PermissionDenied as error:
-                    reason = f"this user may not do the upkeep, which others do, or `roost upkeep`: {error}"
+                    count = len(error.missing)
+                    reason = (
+                        f"this user lacks {count} permission{'s' * (count > 1)} for upkeep, which has to run elsewhere "
+                        "(`roost upkeep`); `roost permissions --role upkeep` prints them"
+                    )
                     self._log.journal.record("upkeep_not_allowed", reason=reason, level=logging.INFO)
                     return
                 except RoostError as error:
