@@ -198,6 +198,7 @@ class PermissionDenied(RoostError, PermissionError):
         self.subject = subject
         self.action = action
         self.missing = ((subject, action), *others)
+        self.kept = kept
         which = ", ".join(f"{clean(verb)} on {quoted(place, 300)}" for place, verb in self.missing)
         those = (
             "those permissions (`roost permissions` lists what an agent needs)"

@@ -115,7 +115,9 @@ async def test_waiting_for_the_broker_is_said_once_for_all_processes(own_server:
                 await program.says("is ready")
             program.signal(signal.SIGTERM)
             assert await program.ends() == 0
-            said = [line for line in program.text.splitlines() if "waits for the server: no connection to" in line]
+            said = [
+                line for line in program.text.splitlines() if "waits for the server: no connection to" in line
+            ]
             assert len(said) == 1, program.text
 
 
@@ -177,7 +179,9 @@ async def test_when_nothing_can_be_started_it_ends_with_the_reason_said_once(
     async with Ear() as ear:
         async with up(ear, nats_url, namespace, *agents, ready=0) as program:
             assert await program.ends() == 1
-            said = [line for line in program.text.splitlines() if " cannot start: " in line and message in line]
+            said = [
+                line for line in program.text.splitlines() if " cannot start: " in line and message in line
+            ]
             assert len(said) == 1, program.text
             assert "no process could be started; mend that and run it again" in program.text
             assert "Traceback" not in program.text

@@ -187,7 +187,9 @@ async def test_encryption_that_begins_on_one_side_only_is_explained(tmp_path: Pa
                 pass
     with configured(tmp_path, LOGIN + SECURE % ", handshake_first: true, timeout: 0.3") as server:
         for patience_s in (0.2, 0.6):  # the server hangs up in between
-            with pytest.raises(ConnectError, match=r"handshake_first needs that .* ROOST_TLS_FIRST=1") as failed:
+            with pytest.raises(
+                ConnectError, match=r"handshake_first needs that .* ROOST_TLS_FIRST=1"
+            ) as failed:
                 async with roost.connect(
                     server.url, credentials=ANN, tls=TRUST, connect_timeout_s=patience_s
                 ):

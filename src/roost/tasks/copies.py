@@ -11,13 +11,13 @@ import os
 from roost._text import quoted
 from roost.errors import ConfigError, JetStreamError
 from roost.transport import Link
+from roost.transport.jetstream import NO_PEERS
 
 VARIABLE = "ROOST_REPLICAS"
 ALLOWED = (1, 3, 5)
 IN_A_CLUSTER = 3
 
 # Error numbers of nats-server (server/errors.json).
-NO_SUITABLE_PEERS = 10005
 NOT_CLUSTERED = 10074
 
 
@@ -36,7 +36,7 @@ def copies(link: Link) -> int:
 
 def explained(error: JetStreamError, wanted: int) -> JetStreamError:
     """The server's refusal to create a log, with what to do about it when there are too few servers."""
-    if wanted == 1 or error.err_code not in (NO_SUITABLE_PEERS, NOT_CLUSTERED):
+    if wanted == 1 or error.err_code not in (NO_PEERS, NOT_CLUSTERED):
         return error
     return JetStreamError(
         code=error.code,

@@ -38,7 +38,9 @@ async def greet(
     try:
         first = await wire.line()
     except ServerClosed as error:
-        raise error if tls_first else ServerSilent() from error
+        if tls_first:
+            raise
+        raise ServerSilent from error
     info = parse_info(_argument(first, b"INFO"))
     wanted = tls_wanted or exposed
     if not wire.is_encrypted and (info.get("tls_required") or (wanted and info.get("tls_available"))):

@@ -26,6 +26,8 @@ TOO_MANY_BATCHES = 10210
 """50 atomic batches are open on the stream already; try again."""
 NO_LEADER = 10008
 """JetStream, or the stream, has no leader just now: it passes by itself."""
+NO_PEERS = 10005
+"""There are too few servers for the copies of a stream; just after a start some are taken for offline that are not."""
 NO_MESSAGE = 10037
 STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
@@ -72,13 +74,14 @@ class JetStream:
         self._new_until = time.monotonic() + NEW_S
 
     async def _patiently(self, attempt: Callable[[], Awaitable[R]], passing: type[RoostError]) -> R:
-        """What `attempt` returns; while a stream is new it is repeated when there is no leader, or for `passing`."""
+        """What `attempt` returns; while a stream is new it is repeated for `passing`, without a leader or with too few
+        servers."""
         tries = 0
         while True:
             try:
                 return await attempt()
             except RoostError as error:
-                passes = isinstance(error, passing) or getattr(error, "err_code", 0) == NO_LEADER
+                passes = isinstance(error, passing) or getattr(error, "err_code", 0) in (NO_LEADER, NO_PEERS)
                 if not passes or time.monotonic() > self._new_until:
                     raise
             delay_s = min(AGAIN_CAP_S, AGAIN_S * 2 ** min(tries, 10))
