@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from roost._text import quoted
 
@@ -33,3 +33,10 @@ class Difference:
 
     def __str__(self) -> str:
         return f"{self.field} is {quoted(self.found, 200)}, wanted {quoted(self.wanted, 200)}"
+
+
+class RoostError(Portable):
+    """The root: `except RoostError` catches whatever Roost raises, and nothing that a handler says."""
+
+    retryable: ClassVar[bool] = False
+    """True if the same call, repeated later, does no harm and may succeed."""

@@ -75,6 +75,7 @@ class ServerProcess:
         self._files.configure(options)
         self.order("reload", "signalled")
         deadline = time.monotonic() + _ANSWER_S
+        said: list[str] = []
         while time.monotonic() < deadline:
             said = self._files.log_tail(50, since=mark)
             if any("Reloaded server configuration" in line for line in said):
