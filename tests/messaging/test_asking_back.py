@@ -83,7 +83,7 @@ async def test_an_answer_that_fails_says_so_to_the_handler(nats_url: str, namesp
         error = await heard.get()
         assert isinstance(error, RemoteError)
         assert (error.code, error.message) == ("rejected", "I will not say")
-        assert str(error) == f"the handler on \"the caller's {HELLO.name}\" failed (rejected): I will not say"
+        assert str(error) == f'the handler on "the caller\'s {HELLO.name}" failed (rejected): I will not say'
 
 
 async def test_while_the_caller_thinks_the_stream_is_not_idle(nats_url: str, namespace: str) -> None:

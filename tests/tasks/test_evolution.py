@@ -187,7 +187,9 @@ async def test_an_output_with_a_field_more_is_read_by_an_old_caller_and_one_with
             handle = await bus.submit(digest_1, page_1(2))
             with pytest.raises(roost.InvalidMessage, match="by") as refused:
                 await handle.outcome(timeout_s=SOON_S)
-            assert "field 'by': Field required. The handler ran and its outcome stays stored" in str(refused.value)
+            assert "field 'by': Field required. The handler ran and its outcome stays stored" in str(
+                refused.value
+            )
             assert (refused.value.field, "no handler" in str(refused.value)) == ("by", False)
             assert (await bus.handle(less, handle.id).result(timeout_s=SOON_S)).title == "old2"
 

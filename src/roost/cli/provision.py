@@ -63,7 +63,8 @@ def provision_command(
     retention: Annotated[
         str | None,
         typer.Option(
-            metavar="TIME", help="Remove runs so long after their end, such as 7d; `keep`: never, as at first."
+            metavar="TIME",
+            help="Remove runs so long after their end, such as 7d; `keep`: never, as at first.",
         ),
     ] = None,
     dead_retention: Annotated[
