@@ -9,7 +9,7 @@ demo: .venv/.demo        ## run the main job on this repository's own files
 	$(BIN)/roost demo .
 
 test: $(STAMP)           ## all tests
-	$(BIN)/python -m pytest -q -n 3 --dist loadfile --no-loadscope-reorder
+	$(BIN)/python -m pytest -q -n 4 --dist loadfile --no-loadscope-reorder
 
 test-cluster: $(STAMP)   ## those that use the shared server, on a cluster of three and logs with three copies
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile --no-loadscope-reorder --roost-cluster

@@ -52,7 +52,8 @@ async def test_submission_is_refused_at_80_percent_and_accepted_work_still_finis
         accepted: list[roost.Handle[Number]] = []
         full = await submit_until_full(bus, accepted)
         assert full.limit == limit
-        assert 0.79 * limit < full.used <= 0.8 * limit
+        # Up to one task more: what a record takes beside its payload is an estimate until the server is asked again.
+        assert 0.79 * limit < full.used <= 0.8 * limit + 5_400
         with pytest.raises(roost.StoreFull):
             await bus.submit_many(text, ["x" * 5000, "y" * 5000])
         async with stranger(nats_url) as nc:

@@ -198,6 +198,10 @@ async def test_places_and_turns_of_an_order_key_go_with_their_tasks(nats_url: st
             await asyncio.sleep(0.01)
         before = await stored(nc, namespace)
         assert (await prune(bus)).runs == 3
+        if (
+            bus.log.replicated
+        ):  # a replica that lagged behind may have hidden the newest turn: the next pass sees it
+            await prune(bus)
         assert await stored(nc, namespace) == of_open_runs(before)
         gate.set()
         assert [await one.result(timeout_s=SOON_S) for one in handles[3:]] == [3, 4, 5]
