@@ -124,7 +124,8 @@ def _reason(failure: Exception, settings: Settings, login: Login) -> str:
         )
     closed = isinstance(failure, ServerClosed | ConnectionResetError | BrokenPipeError)
     if closed and not _has_certificate(settings):
-        return f"{text} (perhaps it wants a certificate: cert_file and key_file of roost.TLS, or NATS_CERT and NATS_KEY)"
+        wanted = "cert_file and key_file of roost.TLS, or NATS_CERT and NATS_KEY"
+        return f"{text} (perhaps it wants a certificate: {wanted})"
     return text
 
 
