@@ -414,6 +414,7 @@ async def header_of_one_byte(scene: Scene) -> None:
             plain.settimeout(3)
             while plain.recv(65536):
                 continue
+    await asyncio.sleep(2.0)  # a panic takes a moment to write its traces
     if isinstance(scene.server, LocalServer):
         down = [] if scene.server.running else [0]
     else:

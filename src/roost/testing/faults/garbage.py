@@ -20,7 +20,7 @@ _TOKENS = ("*", ">", "\u202e", "a" * 200, "\u00e9", "%00", "..", "run", "task", 
 FATAL = b"HPUB %s 1 1\r\nN\r\n"
 """A header of one byte, with the subject to be filled in. It ends nats-server 2.15.1 (a panic in the goroutine of the
 stream; seen on 2026-11-22) when a stream that republishes takes the subject, as Roost's log does. The server loses
-nothing and starts again; of three, one dies. `raw_messages` leaves it out."""
+nothing and starts again; of three, one or two die. `raw_messages` leaves it out."""
 
 
 def garbage(seed: int | str, *, most_bytes: int = 4096) -> Iterator[bytes]:
