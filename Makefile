@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: demo test lint types layers bench bench-runs kill kill-cluster mutants faults fuzz test-cluster clean
+.PHONY: demo test lint types layers bench bench-runs kill kill-cluster mutants faults soak fuzz test-cluster clean
 
 demo: .venv/.demo        ## run the main job on this repository's own files
 	$(BIN)/roost demo .
@@ -42,6 +42,9 @@ mutants: $(STAMP)        ## breaks one promise at a time and expects the kill te
 
 faults: $(STAMP)         ## the fault matrix, on one server and on three; results in docs/reliability.md
 	cd tests && ../$(BIN)/python -m faults.matrix
+
+soak: $(STAMP)           ## 30 minutes of random faults at 500 tasks/s, pruning on; its figures are kept in docs/soak.json
+	cd tests && ../$(BIN)/python -m faults.soak
 
 fuzz: $(STAMP)           ## 100,000 malformed messages at live agents; its figures are kept in docs/fuzz.json
 	cd tests && ../$(BIN)/python -m faults.fuzz

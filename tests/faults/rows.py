@@ -14,7 +14,7 @@ from itertools import islice
 from urllib.parse import urlsplit
 
 import roost
-from faults.scene import NAMESPACE, STRANGER, WARM_S, Found, Scene
+from faults.scene import NAMESPACE, STRANGER, WARM_S, Found, Scene, stored_ids
 from faults.with_runs import begin_coordinator, with_runs
 from kill.work import ACK_WAIT_S, BOMB_ATTEMPTS, Job, bomb, id_of, is_bomb, job_of, work
 from roost.server import LocalServer, ServerOptions
@@ -328,24 +328,12 @@ async def _power_cut(scene: Scene) -> Found:
     after = await asyncio.to_thread(scene.disk.power_cut)
     found = await scene.end()
     with after, LocalServer(ServerOptions(store_dir=after.path / "store", start_timeout_s=30)) as server:
-        stored = await _stored(server.url)
+        stored = await stored_ids(server.url)
     lost = [line for line in accepted if line.removeprefix("ok ") not in stored]
     found.tasks, found.lost = len(accepted), len(lost)
     if lost:
         found.broken["accepted but not stored after the cut"] = [f"{len(lost)} of them"]
     return found
-
-
-async def _stored(url: str) -> set[str]:
-    """The ids of all tasks in the log, none if there is no log any more."""
-    from nats.js.errors import NotFoundError
-
-    from kill.run_checker import read
-
-    try:
-        return {one.tokens[3] for one in await read(url, NAMESPACE) if one.tokens[1] == "task"}
-    except NotFoundError:
-        return set()
 
 
 @row(

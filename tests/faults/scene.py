@@ -16,6 +16,7 @@ from typing import Any
 
 import nats
 from nats.errors import Error as NatsError
+from nats.js.errors import NotFoundError
 
 from kill.checker import check
 from kill.leader_processes import longest_gap_s, times_of
@@ -206,6 +207,14 @@ class Scene:
 
 
 Act = Callable[[Scene], Awaitable[None]]
+
+
+async def stored_ids(url: str) -> set[str]:
+    """The ids of all tasks in the log, none if there is no log any more."""
+    try:
+        return {one.tokens[3] for one in await read(url, NAMESPACE) if one.tokens[1] == "task"}
+    except NotFoundError:
+        return set()
 
 
 async def all_ended(url: str, *, timeout_s: float = CONVERGE_S) -> None:
