@@ -23,7 +23,9 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from faults import rows_between as rows_between
 from faults import table
+from faults.partition import PartedCluster
 from faults.rows import ROWS, Row
 from faults.scene import RESULTS, Found, Scene, Server
 from roost.server import LocalCluster, LocalServer, ServerOptions
@@ -40,12 +42,13 @@ async def run(row: Row, servers: int, seed: int) -> Found:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="roost-faults-")))
         disk = stack.enter_context(Disk(row.disk_mb)) if row.disk_mb else None
         options = ServerOptions(
-            store_dir=disk.path / "store" if disk else None,
+            store_dir=(disk.path if disk else folder) / "store",
             sync_always=row.sync_always,
             extra_config=row.config,
             start_timeout_s=30.0,
         )
-        server: Server = LocalServer(options) if servers == 1 else LocalCluster(3, options)
+        cluster = PartedCluster if row.parted else LocalCluster
+        server: Server = LocalServer(options) if servers == 1 else cluster(3, options)
         stack.enter_context(server)
         scene = Scene(server, folder, seed, workers=row.workers, rate=row.rate, disk=disk)
         async with asyncio.timeout(LIMIT_S), scene:

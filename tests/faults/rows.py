@@ -39,6 +39,8 @@ class Row:
     sync_always: bool = False
     disk_mb: int = 0
     config: str = ""
+    parted: bool = False
+    """The network between the servers can be cut."""
     no_promise: bool = False
     """Nothing is promised: the row is run to show what is lost."""
 
@@ -388,6 +390,19 @@ async def garbage_on_the_wire(scene: Scene) -> None:
             continue
 
 
+async def one_ends(ends: list[int]) -> None:
+    """Returns when one of these descriptors of servers is readable, or when 5 s have passed."""
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    for one in ends:
+        loop.add_reader(one, ended.set)
+    try:
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(ended.wait(), 5)
+    finally:
+        for one in ends:
+            loop.remove_reader(one)
+
+
 @row(
     fault="a message with a header of one byte, which ends nats-server 2.15.1; it is started again",
     promise="nothing accepted is lost; who may write to the log can end its server",
@@ -395,18 +410,14 @@ async def garbage_on_the_wire(scene: Scene) -> None:
 async def header_of_one_byte(scene: Scene) -> None:
     await asyncio.sleep(WARM_S)
     parts = urlsplit(scene.url.split(",")[0])
+    servers = [scene.server] if isinstance(scene.server, LocalServer) else scene.server.servers
     with socket.create_connection((parts.hostname or "", parts.port or 0)) as plain:
         plain.sendall(b'CONNECT {"verbose":false,"headers":true}\r\n')
         plain.sendall(faults.FATAL % f"{NAMESPACE}.run.{STRANGER}.note.work.x.1".encode())
-        with contextlib.suppress(OSError):
-            plain.settimeout(3)
-            while plain.recv(65536):
-                continue
-    await asyncio.sleep(2.0)  # a panic takes a moment to write its traces
-    if isinstance(scene.server, LocalServer):
-        down = [] if scene.server.running else [0]
-    else:
-        down = [n for n in range(3) if n not in scene.server.running]
+        await one_ends([server.fileno() for server in servers])
+    if scene.clustered:
+        await asyncio.sleep(2.0)  # it may end a second one, or not
+    down = [number for number, server in enumerate(servers) if not server.running]
     scene.said.append(f"{len(down)} servers were down")
     for number in down:
         await scene.start_server(number)

@@ -15,6 +15,7 @@ import json
 import logging
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,8 @@ NAMESPACE = "kill"
 RESULTS = MATRIX.with_name("soak.json")
 MAX_BYTES = 2**30
 RETENTION_S, DEAD_RETENTION_S = 60, 120
+UPKEEP_S = (10.0, 40.0)
+"""How long a life of the process that prunes lasts."""
 LEAST_RATE = 0.9
 """Of the rate that was asked for: the submitter catches up after an outage."""
 
@@ -52,6 +55,28 @@ class SoakArena(Arena):
     lives = 0
     most_bytes = 0
     most_messages = 0
+
+    _upkeep: Child | None = None
+
+    async def start(self) -> None:
+        self._keepers.append(asyncio.create_task(self._keep_upkeep(), name="keep-upkeep"))
+        await super().start()
+
+    async def stop(self) -> None:
+        self._stopping = True
+        if self._upkeep is not None and self._upkeep.alive:
+            self._nursery.signal(self._upkeep, signal.SIGTERM)
+        await super().stop()
+
+    async def _keep_upkeep(self) -> None:
+        """Workers die before it is their turn, so a process does what `roost upkeep` does; it is killed as well."""
+        log = self._folder / "upkeep.log"
+        while not self._stopping:
+            child = self._upkeep = await self._nursery.begin("upkeep", log, self.server.url, self._namespace)
+            await asyncio.wait([child.ended], timeout=self._chance.uniform(*UPKEEP_S))
+            if not self._stopping:
+                self._kill(child)
+            self._ended("upkeep", "upkeep", child, await child.ended)
 
     async def _keep_submitter(self) -> None:
         (self._folder / "next.txt").write_text("0")
@@ -250,8 +275,12 @@ def main() -> int:
     logging.getLogger("nats").setLevel(logging.CRITICAL)  # that the server is away is part of it
     seed = chosen.seed if chosen.seed is not None else random.SystemRandom().randrange(2**32)
     print(f"{chosen.minutes:g} minutes at {chosen.rate:g} tasks/s, seed {seed} (repeat with --seed {seed})")
-    with tempfile.TemporaryDirectory(prefix="roost-soak-") as folder:
-        result = asyncio.run(soak(60 * chosen.minutes, chosen.rate, seed, Path(folder)))
+    folder = Path(tempfile.mkdtemp(prefix="roost-soak-"))
+    result = asyncio.run(soak(60 * chosen.minutes, chosen.rate, seed, folder))
+    if result["broken"]:
+        print(f"the logs of the processes are in {folder}")
+    else:
+        shutil.rmtree(folder)
     print(json.dumps(result, indent=1))
     if chosen.minutes >= 30:
         RESULTS.write_text(json.dumps(result, indent=1) + "\n")

@@ -60,6 +60,21 @@ async def submit(
             print(f"{time.time():.1f} the server was down, it tries again: {error}", flush=True)
 
 
+async def upkeep(url: str, namespace: str, ready: Callable[[], object]) -> None:
+    """What `roost upkeep` does."""
+    told_to_stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, told_to_stop.set)
+    while not told_to_stop.is_set():
+        try:
+            async with roost.connect(url, namespace=namespace) as bus:
+                await bus.log.ensure()
+                async with bus.upkeep.running(start_s=0):
+                    ready()
+                    await told_to_stop.wait()
+        except (roost.ConnectError, roost.NotConnected, roost.Disconnected, roost.RequestTimeout) as error:
+            print(f"{time.time():.1f} the server was down, it tries again: {error}", flush=True)
+
+
 if __name__ == "__main__":
-    nursery.MAINS |= {"worker": worker.main, "submitter": submit}
+    nursery.MAINS |= {"worker": worker.main, "submitter": submit, "upkeep": upkeep}
     nursery.main()

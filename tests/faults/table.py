@@ -6,6 +6,7 @@ import json
 from itertools import groupby
 from typing import Any
 
+from faults import rows_between as rows_between
 from faults.rows import ROWS, Row
 from faults.scene import RESULTS
 
