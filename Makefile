@@ -2,8 +2,10 @@
 PYTHON ?= python3
 BIN := .venv/bin
 STAMP := .venv/.installed
+# The tests start hundreds of processes: none of them compiles the package again.
+export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test lint types layers bench bench-runs kill kill-cluster mutants faults soak fuzz test-cluster clean
+.PHONY: demo test lint types mypy pyright layers bench bench-runs kill kill-cluster mutants faults soak fuzz test-cluster notebooks notebooks-build clean
 
 demo: .venv/.demo        ## run the main job on this repository's own files
 	$(BIN)/roost demo .
@@ -18,8 +20,10 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-types: $(STAMP)
+types: mypy pyright
+mypy: $(STAMP)
 	$(BIN)/mypy
+pyright: $(STAMP)
 	$(BIN)/pyright
 
 layers: $(STAMP)
@@ -48,6 +52,12 @@ soak: $(STAMP)           ## 30 minutes of random faults at 500 tasks/s, pruning 
 
 fuzz: $(STAMP)           ## 100,000 malformed messages at live agents; its figures are kept in docs/fuzz.json
 	cd tests && ../$(BIN)/python -m faults.fuzz
+
+notebooks: $(STAMP)      ## the course in JupyterLab
+	$(BIN)/jupyter lab notebooks
+
+notebooks-build: $(STAMP) ## executes the notebooks again; name some with NAMES="03-subjects 05-queue-groups"
+	$(BIN)/python -m notebooks.build $(NAMES)
 
 .venv/bin/python:
 	$(PYTHON) -c 'import sys; sys.version_info >= (3, 11) or sys.exit("Roost needs Python 3.11 or newer; this is " + sys.version.split()[0] + ". Try: make PYTHON=python3.12")'

@@ -59,8 +59,13 @@ if TYPE_CHECKING:
         WrongLoop,
     )
     from roost.messaging import Answer
-    from roost.observe import Event
+    from roost.observe import Event, Explanation, Export, Receiver
     from roost.pictures.breakers import BreakerStrip, breaker_strip
+    from roost.pictures.card import ConnectionCard, connection_card
+    from roost.pictures.flow import FlowPicture, flow_picture
+    from roost.pictures.latency import LatencyPicture, latency_picture
+    from roost.pictures.load import LoadPicture, load_picture
+    from roost.pictures.matrix import DeliveryMatrix, delivery_matrix
     from roost.pictures.of_run import Timeline, timeline
     from roost.resilience import CircuitBreaker
     from roost.runs import Run
@@ -84,8 +89,13 @@ _HOMES = {
     ),
     "roost.discovery": "AgentChange AgentInfo AgentWatch HandlerInfo",
     "roost.messaging": "Answer",
-    "roost.observe": "Event",
+    "roost.observe": "Event Explanation Export Receiver",
     "roost.pictures.breakers": "BreakerStrip breaker_strip",
+    "roost.pictures.card": "ConnectionCard connection_card",
+    "roost.pictures.flow": "FlowPicture flow_picture",
+    "roost.pictures.latency": "LatencyPicture latency_picture",
+    "roost.pictures.load": "LoadPicture load_picture",
+    "roost.pictures.matrix": "DeliveryMatrix delivery_matrix",
     "roost.pictures.of_run": "Timeline timeline",
     "roost.resilience": "CircuitBreaker",
     "roost.runs": "Run",
@@ -130,27 +140,35 @@ __all__ = [
     "ConfigMismatch",
     "Conflict",
     "ConnectError",
+    "ConnectionCard",
     "ConnectionClosed",
     "Context",
     "Credentials",
     "Dead",
     "DeadLetter",
     "DeadlineExceeded",
+    "DeliveryMatrix",
     "Disconnected",
     "Done",
     "Endpoint",
     "Event",
+    "Explanation",
+    "Export",
+    "FlowPicture",
     "Handle",
     "HandlerInfo",
     "HistoryMismatch",
     "InvalidMessage",
     "JetStreamError",
     "JetStreamStatus",
+    "LatencyPicture",
+    "LoadPicture",
     "NoResponders",
     "NotConnected",
     "Outcome",
     "Overloaded",
     "PermissionDenied",
+    "Receiver",
     "Reject",
     "RemoteError",
     "RequestTimeout",
@@ -178,6 +196,11 @@ __all__ = [
     "__version__",
     "breaker_strip",
     "connect",
+    "connection_card",
+    "delivery_matrix",
+    "flow_picture",
+    "latency_picture",
+    "load_picture",
     "local_cluster",
     "local_server",
     "timeline",

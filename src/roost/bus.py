@@ -12,7 +12,8 @@ from typing import Any, Protocol, TypeVar
 from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow, check_kind
 from roost.discovery import TIMEOUT_S, AgentInfo, AgentWatch, Capability, find_agents
 from roost.messaging import Answer, Answers, Messenger
-from roost.observe import Event, Journal, LoopWatch, Trace
+from roost.observe import Event, Explanation, Journal, LoopWatch, Trace
+from roost.observe.explain import explain
 from roost.runs import cancel, send_signal
 from roost.settings import Settings
 from roost.tasks import DeadLetter, Desk, Handle, Log, Ref, list_dead
@@ -102,6 +103,20 @@ class Bus:
         NotConnected; nothing was sent then.
         """
         await self.messenger.publish(to, value, trace=Trace.new())
+
+    async def explain(
+        self, subject: str | Address[Any] | Topic[Any], *, timeout_s: float = 2.0
+    ) -> Explanation:
+        """Who would get a message on this subject now: streams, subscriptions, members of queue groups; `print` it.
+
+        The servers say so themselves; nothing is delivered and nothing is stored. `subject` is taken as it is, and
+        need not be Roost's. Servers that are late are left out after `timeout_s` seconds (`complete` is False then).
+
+        Raises ConfigError (wildcards in the subject, a server before 2.11), PermissionDenied (it takes the right to
+        publish on the subject, and on one's own inbox, for the answer), RequestTimeout (no server answered),
+        NotConnected, Disconnected.
+        """
+        return await explain(self.link.client, subject, timeout_s=timeout_s)
 
     async def request(
         self, endpoint: Endpoint[I, O], value: I, *, timeout_s: float = 5.0, instance: str | None = None

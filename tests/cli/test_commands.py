@@ -13,6 +13,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_kit import roost_command
 
 import roost
 
@@ -38,20 +39,17 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     """``roost <arguments>`` in an empty folder, without a terminal."""
     clean = {key: value for key, value in os.environ.items() if key not in ("NATS_URL", "ROOST_NAMESPACE")}
-    return subprocess.run(
-        [str(Path(sys.executable).with_name("roost")), *arguments],
-        cwd=cwd,
-        env={**clean, **(env or {})},
-        input=input,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    return roost_command(*arguments, cwd=cwd, env={**clean, **(env or {})}, input=input)
 
 
 def test_the_version_is_the_packages(tmp_path: Path) -> None:
-    answer = run("--version", cwd=tmp_path)
+    answer = subprocess.run(
+        [str(Path(sys.executable).with_name("roost")), "--version"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert (answer.returncode, answer.stdout) == (0, f"roost {roost.__version__}\n")
 
 

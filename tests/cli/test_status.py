@@ -9,20 +9,21 @@ import sys
 from pathlib import Path
 
 import pytest
+from cli_kit import roost_command
 
 
 def run(
     *arguments: str, folder: Path, terminal: bool = False, env: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     kept = {key: value for key, value in os.environ.items() if not key.startswith(("NATS_", "ROOST_"))}
-    command = [str(Path(sys.executable).with_name("roost")), *arguments]
-    if terminal:
-        code = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
-        command = [sys.executable, "-c", code, *command]
+    environment = {**kept, "XDG_CONFIG_HOME": str(folder), "COLUMNS": "120", "TERM": "xterm", **(env or {})}
+    if not terminal:
+        return roost_command(*arguments, cwd=folder, env=environment)
+    code = "import pty, sys; sys.exit(pty.spawn(sys.argv[1:]) >> 8)"
     return subprocess.run(
-        command,
+        [sys.executable, "-c", code, str(Path(sys.executable).with_name("roost")), *arguments],
         cwd=folder,
-        env={**kept, "XDG_CONFIG_HOME": str(folder), "COLUMNS": "120", "TERM": "xterm", **(env or {})},
+        env=environment,
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

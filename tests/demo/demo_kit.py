@@ -22,8 +22,12 @@ PROGRAM = (
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
+    return folder_in(tmp_path)
+
+
+def folder_in(place: Path) -> Path:
     """A README with two broken links, a program with a TODO, and three files that cannot be read."""
-    root = tmp_path / "work"
+    root = place / "work"
     (root / "docs").mkdir(parents=True)
     (root / "README.md").write_text(
         "# Hello\n\n[a](docs/a.md#one) [b](docs/gone.md) [c](#nothing) [w](https://x.y)\n"

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from demo_kit import PROGRAM, demo, folder, numbers
+from demo_kit import PROGRAM, demo, folder, folder_in, numbers
 
 import roost
 from roost.demo import contracts, team
@@ -28,9 +29,17 @@ __all__ = ["folder"]  # a fixture
 REPOSITORY = Path(__file__).parents[2]
 
 
-def test_a_folder_is_audited_by_a_team_of_processes(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    done = demo(folder, out)
+@pytest.fixture(scope="module")
+def audited(tmp_path_factory: pytest.TempPathFactory) -> tuple[subprocess.CompletedProcess[str], Path]:
+    """What one demo said, and where its files are."""
+    place = tmp_path_factory.mktemp("audited")
+    return demo(folder_in(place), place / "out"), place / "out"
+
+
+def test_a_folder_is_audited_by_a_team_of_processes(
+    audited: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, out = audited
     assert (done.returncode, done.stderr) == (0, "")
     lines = done.stdout.splitlines()
     submitted, ended, dead, cancelled, retries, seconds = numbers(lines[-1])
@@ -63,9 +72,11 @@ def test_a_folder_is_audited_by_a_team_of_processes(folder: Path, tmp_path: Path
     assert "`README.md:3` `docs/gone.md`: no such file" in (out / "report.md").read_text()
 
 
-def test_the_timeline_has_a_lane_for_every_agent(folder: Path, tmp_path: Path) -> None:
-    out = tmp_path / "out"
-    assert demo(folder, out).returncode == 0
+def test_the_timeline_has_a_lane_for_every_agent(
+    audited: tuple[subprocess.CompletedProcess[str], Path],
+) -> None:
+    done, out = audited
+    assert done.returncode == 0
     root = ElementTree.parse(out / "timeline.svg").getroot()
     lanes = {(one.text or "").rpartition("-")[0] for one in root.iter() if one.get("class") == "ink name"}
     assert {"coordinator-1", "linker-1", "reporter-1"} <= lanes

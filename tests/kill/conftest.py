@@ -12,10 +12,6 @@ AFTERWARDS_S = 120.0
 """For what comes after the faults: work that ends, processes that stop, the checker."""
 
 
-def pytest_addoption(parser: pytest.Parser) -> None:
-    parser.addoption("--long", action="store_true", default=False, help="the long form of the kill test")
-
-
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if "seconds" in getattr(item, "fixturenames", ()) and item.get_closest_marker("slow_limit") is None:

@@ -20,7 +20,7 @@ PAGE = (Path(__file__).parents[2] / "docs" / "messaging.md").read_text(encoding=
 
 async def test_its_snippets_run(nats_url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
     contracts, *calls = re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL)
-    assert len(calls) == 6
+    assert len(calls) == 7
     names: dict[str, Any] = {"__name__": "page"}
     exec(compile(contracts, "messaging.md", "exec"), names)
     async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(names["agent"]) as (one,):
@@ -35,6 +35,7 @@ async def test_its_snippets_run(nats_url: str, namespace: str, capsys: pytest.Ca
     assert f"{one.name} about owls" in said, "of everybody"
     assert [line for line in said if " " not in line] == ["the", "short", "story", "of", "owls"]
     assert f"joined {one.name} 1" in said
+    assert any(each.pattern == "team.*.status" for each in names["found"].receivers)
     assert any(line.startswith(f"{one.name} ready 0/") and "'lookup'" in line for line in said)
 
 

@@ -220,6 +220,7 @@ def simulated(folder: Path, mutant: Mutant, seed: int) -> tuple[str, str]:
         seeds = SEEDS if mutant.cuts else CONTROL
         command = [sys.executable, "-m", "simulation", "--seed", str(seed), "--seeds", str(seeds)]
         command += ["--failures", "1", "--limit", str(LIMIT_S)]
+        command += ["--processes", "2" if mutant.rare else "1"]  # each goes on until its own first failure
         test = subprocess.run(
             command, env=environment, cwd=folder, capture_output=True, text=True, check=False
         )

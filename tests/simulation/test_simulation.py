@@ -1,7 +1,7 @@
 """Thousands of seeded histories of the real code over the simulated server: each keeps every promise.
 
 A failing seed is printed with the command that plays it again, step by step. SIM_SECONDS in the environment says
-how long to go on (default 30 s, at most 10,000 seeds).
+how long to go on (default 15 s, at most 10,000 seeds).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from simulation.mutants import MUTANTS, Mutant, copied, simulated
 from simulation.runner import play_many
 
 TESTS = Path(__file__).resolve().parents[1]
-SECONDS = float(os.environ.get("SIM_SECONDS") or 30)
+SECONDS = float(os.environ.get("SIM_SECONDS") or 15)
 SEEDS = 10_000
 
 

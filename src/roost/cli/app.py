@@ -14,6 +14,7 @@ from roost.cli import (
     dead,
     demo,
     doctor,
+    explain,
     permissions,
     provision,
     replaying,
@@ -85,6 +86,7 @@ app.command("doctor")(doctor.doctor)
 app.command("provision")(provision.provision_command)
 app.command("permissions")(permissions.permissions_command)
 app.command("agents")(agents.agents)
+app.command("explain")(explain.explain_command)
 dead.app.command("replay")(replaying.replay_command)
 app.add_typer(dead.app, name="dead")
 app.add_typer(tasks.app, name="tasks")

@@ -6,17 +6,15 @@ refused, how long, and why.
 
 from __future__ import annotations
 
-import hashlib
 import math
 
 from roost.pictures._axis import duration, ticks
 from roost.pictures._breakers import WORDS, State, Stretch, Strip, Strips
+from roost.pictures._frame import EDGE, RIGHT, TOP, WIDTH, beside, grid, hatch_id, legend, nothing, page
 from roost.pictures._signs import cross
-from roost.pictures._svg import fit, foreign, number, stylesheet, tag, width
+from roost.pictures._svg import fit, foreign, tag, width
 from roost.pictures._words import began
 
-WIDTH = 920
-_EDGE, _RIGHT, _TOP = 24, 18, 106
 _HEIGHT, _SPACE = 48, 6  # of a track, and between two
 _BLOCK, _WIRE, _MIDDLE = 20, 3, 18  # heights of open and closed, and where their middle is
 _LEAST = 3  # pixels that an opening and a probe take at least, so that they are seen
@@ -37,82 +35,37 @@ class _Drawing:
         self.title = title
         names = [width(one.name, 12, bold=True) for one in scene.strips]
         needed = max([*names, *(width(one.work(), 10.5) for one in scene.strips), 96.0])
-        self.left = _EDGE + math.ceil(min(needed, 210.0)) + 12
-        self.pixels = WIDTH - _EDGE - _RIGHT - self.left
+        self.left = EDGE + math.ceil(min(needed, 210.0)) + 12
+        self.pixels = WIDTH - EDGE - RIGHT - self.left
         self.tooltips = sum(len(one.stretches) for one in scene.strips) <= _TOOLTIPS
-        key = repr((title, scene))
-        self.hatch = "roost-" + hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=4).hexdigest()
+        self.hatch = hatch_id(title, scene)
 
     def x(self, at_s: float) -> float:
         share = at_s / self.scene.span_s if self.scene.span_s > 0 else 0.0
         return self.left + share * self.pixels
 
     def svg(self) -> str:
-        y = _TOP
+        y = TOP
         grounds, body = [], []
         for strip in self.scene.strips:
             place = {"x": self.left, "y": y, "width": self.pixels, "height": _HEIGHT}
             grounds.append(tag("rect", class_="track", rx=4, **place))
-            body += [*self._gutter(strip, y), *self._strip(strip, y)]
+            room = self.left - EDGE - 12
+            body += beside(strip.name, strip.work(), y=y + 21, room=room, full=strip.name)
+            body += self._strip(strip, y)
             y += _HEIGHT + _SPACE
-        total = y + 42 if body else 120
-        alternative = foreign(f"{self.title}: {', '.join(self.scene.summary())}", 400)
-        parts = [
-            tag("title", alternative),
-            tag("desc", foreign(" ".join(f"{one}." for one in self.scene.tale(40)), 4000)),
-            tag("style", stylesheet("roost-breakers")),
-            self._defs(),
-            tag("rect", class_="ground", width=WIDTH, height=total, rx=8),
-            tag("rect", class_="edge", x=0.5, y=0.5, width=WIDTH - 1, height=total - 1, rx=8),
-            *self._header(),
-            *grounds,
-            *(self._axis(y - _SPACE) if body else self._nothing()),
-            *body,
-            *(self._legend(y + 16) if body else []),
-        ]
-        return tag(
-            "svg",
-            "\n" + "\n".join(parts) + "\n",
-            xmlns="http://www.w3.org/2000/svg",
-            class_="roost-breakers",
-            role="img",
-            aria_label=alternative,
-            width=WIDTH,
-            height=total,
-            viewBox=f"0 0 {WIDTH} {total}",
+        marks = [(self.x(tick.at_s), tick.label) for tick in ticks(self.scene.span_s, at_most=9)]
+        if body:
+            body = [*grounds, *grid(marks, bottom=y - _SPACE), *body, *self._legend(y + 8)]
+        return page(
+            body or nothing("No breaker opened."),
+            scope="roost-breakers",
+            title=self.title,
+            summary=self.scene.summary(),
+            told=" ".join(f"{one}." for one in self.scene.tale(40)),
+            height=y + 42 if body else 120,
+            hatch=self.hatch,
         )
-
-    def _defs(self) -> str:
-        line = tag("path", class_="hatch", d="M0 0V5")
-        turned = {"patternUnits": "userSpaceOnUse", "patternTransform": "rotate(45)"}
-        return tag("defs", tag("pattern", line, id=self.hatch, width=5, height=5, **turned))
-
-    def _header(self) -> list[str]:
-        title = fit(self.title, WIDTH - 2 * _EDGE, 17, bold=True)
-        return [
-            tag("text", foreign(title, 400), class_="ink title", x=_EDGE, y=38),
-            tag("text", " · ".join(self.scene.summary()), class_="muted summary", x=_EDGE, y=60),
-        ]
-
-    def _nothing(self) -> list[str]:
-        return [tag("text", "No breaker opened.", class_="muted", x=_EDGE, y=92)]
-
-    def _axis(self, bottom: float) -> list[str]:
-        parts = []
-        for tick in ticks(self.scene.span_s, at_most=9):
-            x = round(self.x(tick.at_s)) + 0.5
-            parts.append(tag("path", class_="grid", d=f"M{number(x)} {_TOP - 6}V{number(bottom)}"))
-            parts.append(tag("text", tick.label, class_="muted", x=x, y=_TOP - 12, text_anchor="middle"))
-        return parts
-
-    def _gutter(self, strip: Strip, top: float) -> list[str]:
-        room = self.left - _EDGE - 12
-        name = foreign(fit(strip.name, room, 12, bold=True))
-        label = tag("text", name, class_="ink name", x=_EDGE, y=top + 21)
-        return [
-            tag("g", tag("title", foreign(strip.name, 400)) + label),
-            tag("text", fit(strip.work(), room, 10.5), class_="muted label", x=_EDGE, y=top + 36),
-        ]
 
     def _strip(self, strip: Strip, top: float) -> list[str]:
         middle = top + _MIDDLE
@@ -190,19 +143,16 @@ class _Drawing:
                 )
         return parts
 
-    def _legend(self, y: float) -> list[str]:
-        parts, x = [], float(_EDGE)
-        hatched = tag("rect", fill=f"url(#{self.hatch})", x=0, y=-8, width=14, height=12)
-        for text, sign in (
-            ("closed", tag("rect", class_="done", x=0, y=-3.5, width=14, height=_WIRE)),
-            ("open", tag("rect", class_="dead", x=0, y=-8, width=14, height=12)),
-            ("half open", tag("rect", class_="failed", x=0, y=-8, width=14, height=12) + hatched),
-            ("probe failed", "".join(cross(7, -2))),
-            ("probe went well", "".join(self._mark("went well", 7, -2))),
-            (f"began {began(self.scene.began_s)}", ""),
-        ):
-            wide = 20 if sign else 0
-            label = tag("text", text, class_="muted", x=wide, y=2)
-            parts.append(tag("g", sign + label, transform=f"translate({number(x)} {number(y)})"))
-            x += wide + width(text, 11) + 18
-        return parts
+    def _legend(self, top: float) -> list[str]:
+        box = {"x": 0, "y": 0, "width": 14, "height": 12}
+        half = tag("rect", class_="failed", **box) + tag("rect", fill=f"url(#{self.hatch})", **box)
+        wire = tag("rect", class_="done", x=0, y=4.5, width=14, height=_WIRE)
+        signs = [
+            ("closed", 14, wire),
+            ("open", 14, tag("rect", class_="dead", **box)),
+            ("half open", 14, half),
+            ("probe failed", 14, "".join(cross(7, 6))),
+            ("probe went well", 14, "".join(self._mark("went well", 7, 6))),
+            (f"began {began(self.scene.began_s)}", 0, ""),
+        ]
+        return legend(signs, top=top)[0]

@@ -181,7 +181,7 @@ def scene(tasks: Sequence[TaskHistory], *, until_s: float | None = None) -> Scen
         began_s=began,
         span_s=ended - began,
         counts=_count(tasks, ended - began),
-        lanes=tuple(sorted(lanes.values(), key=lambda lane: (not lane.name, _natural(lane.name)))),
+        lanes=tuple(sorted(lanes.values(), key=lambda lane: (not lane.name, natural(lane.name)))),
     )
 
 
@@ -288,7 +288,7 @@ def _safe(moment: float) -> float:
     return 0.0 if math.isnan(moment) else min(max(moment, 0.0), _LATEST_S)
 
 
-def _natural(name: str) -> tuple[tuple[int, int, str], ...]:
+def natural(name: str) -> tuple[tuple[int, int, str], ...]:
     """Sort key under which `digest-2` stands before `digest-10`."""
     parts = re.split(r"([0-9]{1,18})", name)
     return tuple(

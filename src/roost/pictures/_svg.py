@@ -52,6 +52,11 @@ _LIGHT = {
     ".halo": "stroke:#fff",
     ".hatch": "stroke:#fff",
     ".count": "stroke:#f4f6f8",
+    ".percentile": "stroke:#1b2129",
+    ".node": "fill:#f4f6f8;stroke:#c3ccd6",
+    ".flow": "stroke:#0072b2",
+    ".lost-way": "stroke:#59636e",
+    ".figure": "stroke:#fff",
 }
 _DARK = {
     ".ground": "fill:#0f141a",
@@ -83,6 +88,11 @@ _DARK = {
     ".halo": "stroke:#0f141a",
     ".hatch": "stroke:#0f141a",
     ".count": "stroke:#181f27",
+    ".percentile": "stroke:#e6edf3",
+    ".node": "fill:#181f27;stroke:#465361",
+    ".flow": "stroke:#4fa3e0",
+    ".lost-way": "stroke:#9aa6b2",
+    ".figure": "stroke:#0f141a",
 }
 _SHAPE = {
     "text": f"font-family:{FONT};font-size:11px;font-variant-numeric:tabular-nums",
@@ -90,6 +100,7 @@ _SHAPE = {
     ".summary": "font-size:12.5px",
     ".name": "font-size:12px;font-weight:600",
     ".label": "font-size:10.5px",
+    ".value": "font-size:12.5px",
     ".count": "paint-order:stroke;stroke-width:3px;stroke-linejoin:round",
     ".grid": "stroke-width:1",
     ".queued": "stroke-width:1.5;fill:none",
@@ -99,6 +110,11 @@ _SHAPE = {
     ".stop": "stroke-width:2.2;stroke-linecap:round;fill:none",
     ".halo": "stroke-width:5.5;stroke-linecap:round;fill:none",
     ".hatch": "stroke-width:1.6",
+    ".percentile": "stroke-width:1.2;fill:none",
+    ".percent": "font-size:10.5px;font-weight:600",
+    ".flow": "stroke-opacity:.6;fill:none",
+    ".lost-way": "stroke-dasharray:4 3",
+    ".figure": "paint-order:stroke;stroke-width:3.5px;stroke-linejoin:round",
 }
 
 

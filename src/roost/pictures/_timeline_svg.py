@@ -6,7 +6,6 @@ cut to its room and repeated in full as a tooltip; the whole stands in `<desc>` 
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 import math
 from collections.abc import Callable, Sequence
@@ -15,17 +14,14 @@ from typing import NamedTuple
 
 from roost._text import clean
 from roost.pictures._axis import duration, ticks
+from roost.pictures._frame import EDGE, RIGHT, TOP, WIDTH, beside, grid, hatch_id, legend, nothing, page
 from roost.pictures._lanes import KINDS, Bar, Kind, Scene, Strand, peak, profile
 from roost.pictures._signs import arrow, cross, handover, resumed, stop
-from roost.pictures._svg import fit, foreign, number, stylesheet, tag, width
+from roost.pictures._svg import foreign, number, tag, width
 from roost.pictures._tale import name_of, tell
 from roost.pictures._tracks import PIXELS, Placed, Plan, Track, plan
 from roost.pictures._words import began, counted, name, summary, tally, work
 
-WIDTH = 920
-_EDGE = 24
-_RIGHT = 18  # room for the last tick's label and for crosses at the end
-_TOP = 106  # where the first track begins
 _ROW, _BAR = 17, 12
 _PAD = 6  # above and below the rows of a track
 _BAND, _MARKS = 34, 13  # heights of a profile and of the marks above it
@@ -58,8 +54,8 @@ class _Drawing:
         self.notes = notes
         self.lane = ""  # that is drawn just now
         self.attempts: dict[int, list[_Place]] = {}  # of each task with several
-        self.left = _EDGE + _gutter(scene) + 12
-        self.pixels = WIDTH - _EDGE - _RIGHT - self.left
+        self.left = EDGE + _gutter(scene) + 12
+        self.pixels = WIDTH - EDGE - RIGHT - self.left
         self.plan: Plan = plan(scene, extent=self.pixels, grain=PIXELS)
         self.shown: set[str] = set()  # what the legend must explain
         low = len(self.plan.tracks) > _MANY
@@ -69,8 +65,7 @@ class _Drawing:
         self.tooltips = (
             sum(len(one.lane.strands) for one in self.plan.tracks if one.placed is not None) <= _TOOLTIPS
         )
-        key = repr((title, scene.began_s, scene.span_s, scene.counts))
-        self.hatch = "roost-" + hashlib.blake2b(key.encode("utf-8", "replace"), digest_size=4).hexdigest()
+        self.hatch = hatch_id(title, scene.began_s, scene.span_s, scene.counts)
 
     def _scale(self) -> float:
         """What the full height of a profile stands for: the same for all, so that lanes can be compared."""
@@ -87,7 +82,7 @@ class _Drawing:
         return self.left + share * self.pixels
 
     def svg(self) -> str:
-        y = _TOP
+        y = TOP
         grounds: list[str] = []
         body: list[str] = []
         rows: list[tuple[float, Callable[[float], list[str]]]] = []
@@ -101,50 +96,23 @@ class _Drawing:
             body += paint(y)
             y += round(height) + _SPACE
         body += self._handovers()
-        legend, height = self._legend(y + 10) if rows else ([], 0.0)
-        total = round(y + 10 + height + 16) if rows else 120
-        alternative = foreign(f"{self.title}: {', '.join(summary(self.scene.counts))}", 400)
-        parts = [
-            tag("title", alternative),
-            tag("desc", self._description()),
-            tag("style", stylesheet("roost-timeline")),
-            self._defs(),
-            tag("rect", class_="ground", width=WIDTH, height=total, rx=8),
-            tag("rect", class_="edge", x=0.5, y=0.5, width=WIDTH - 1, height=total - 1, rx=8),
-            *self._header(),
-            *grounds,
-            *(self._axis(y - _SPACE) if rows else self._nothing()),
-            *body,
-            *legend,
-        ]
-        return tag(
-            "svg",
-            "\n" + "\n".join(parts) + "\n",
-            xmlns="http://www.w3.org/2000/svg",
-            class_="roost-timeline",
-            role="img",
-            aria_label=alternative,
-            width=WIDTH,
-            height=total,
-            viewBox=f"0 0 {WIDTH} {total}",
+        height = 120.0
+        if rows:
+            marks = [(self.x(tick.at_s), tick.label) for tick in ticks(self.scene.span_s, at_most=9)]
+            signs, height = self._legend(y + 10)
+            body = [*grounds, *grid(marks, bottom=y - _SPACE), *body, *signs]
+            height = round(y + 10 + height + 16)
+        return page(
+            body if rows else nothing("No task was recorded."),
+            scope="roost-timeline",
+            title=self.title,
+            summary=summary(self.scene.counts),
+            told=self._description(),
+            height=height,
+            hatch=self.hatch,
         )
 
     # --- around the tracks --------------------------------------------------------------------------
-
-    def _defs(self) -> str:
-        line = tag("path", class_="hatch", d="M0 0V5")
-        return tag(
-            "defs",
-            tag(
-                "pattern",
-                line,
-                id=self.hatch,
-                width=5,
-                height=5,
-                patternUnits="userSpaceOnUse",
-                patternTransform="rotate(45)",
-            ),
-        )
 
     def _description(self) -> str:
         lines = [f"{counted(len(self.scene.lanes), 'lane')} over {duration(self.scene.span_s)}."]
@@ -152,57 +120,18 @@ class _Drawing:
             done = work(track.lane, self.scene.span_s, instances=track.instances)
             lines.append(f"{name(track)}: {done} ({tally(track.lane)}).")
         lines += [f"{' '.join(parts)}." for parts in tell(self.scene, each=0)]
-        return foreign(" ".join(lines), 4000)
-
-    def _header(self) -> list[str]:
-        room = WIDTH - 2 * _EDGE
-        title = fit(self.title, room, 17, bold=True)
-        return [
-            tag("text", foreign(title, 400), class_="ink title", x=_EDGE, y=38),
-            tag("text", " · ".join(summary(self.scene.counts)), class_="muted summary", x=_EDGE, y=60),
-        ]
-
-    def _nothing(self) -> list[str]:
-        return [tag("text", "No task was recorded.", class_="muted", x=_EDGE, y=92)]
-
-    def _axis(self, bottom: float) -> list[str]:
-        parts = []
-        marks = ticks(self.scene.span_s, at_most=9)
-        for tick in marks:
-            x = round(self.x(tick.at_s)) + 0.5
-            parts.append(tag("path", class_="grid", d=f"M{number(x)} {_TOP - 6}V{number(bottom)}"))
-            parts.append(tag("text", tick.label, class_="muted", x=x, y=_TOP - 12, text_anchor="middle"))
-        return parts
+        return " ".join(lines)
 
     def _gutter(self, top: float, title: str, text: str, height: float, full: str = "") -> list[str]:
-        room = self.left - _EDGE - 12
         middle = top + min(height, 60) / 2
-        label = tag(
-            "text", foreign(fit(title, room, 12, bold=True)), class_="ink name", x=_EDGE, y=middle - 3
-        )
-        if full:
-            label = tag("g", tag("title", foreign(full, 400)) + label)
-        return [
-            label,
-            tag("text", foreign(fit(text, room, 10.5)), class_="muted label", x=_EDGE, y=middle + 12),
-        ]
+        return beside(title, text, y=middle - 3, room=self.left - EDGE - 12, full=full)
 
     def _legend(self, top: float) -> tuple[list[str], float]:
         """Only what the picture holds, then notes on how to read it."""
-        parts: list[str] = []
-        x, y = float(_EDGE), top
-        for sign, text, long, drawing in self._signs():
-            needed = long + 6 + width(text, 11) + 16
-            if sign not in self.shown:
-                continue
-            if x + needed > WIDTH - _EDGE and x > _EDGE:
-                x, y = float(_EDGE), y + 20
-            parts.append(tag("g", drawing, transform=f"translate({number(x)} {number(y)})"))
-            parts.append(tag("text", text, class_="muted", x=x + long + 6, y=y + 10))
-            x += needed
-        y += 20
+        parts, height = legend([one[1:] for one in self._signs() if one[0] in self.shown], top=top)
+        y = top + height
         for line in self._notes():
-            parts.append(tag("text", line, class_="muted label", x=_EDGE, y=y + 10))
+            parts.append(tag("text", line, class_="muted label", x=EDGE, y=y + 10))
             y += 16
         return parts, y - top
 
@@ -252,13 +181,8 @@ class _Drawing:
 
     def _track(self, track: Track, top: float) -> list[str]:
         height = self._height(track)
-        parts = self._gutter(
-            top,
-            name(track),
-            work(track.lane, self.scene.span_s, instances=track.instances),
-            height,
-            track.lane.name,
-        )
+        does = work(track.lane, self.scene.span_s, instances=track.instances)
+        parts = self._gutter(top, name(track), does, height, track.lane.name)
         if track.placed is None:
             return parts + self._profile(track, top)
         self.lane = track.lane.name

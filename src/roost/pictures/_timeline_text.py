@@ -52,13 +52,13 @@ _STATS = 29  # characters at the right for what a lane did
 
 def draw(scene: Scene, title: str, width: int, *, notes: Sequence[str] = ()) -> str:
     """The whole picture as lines joined by line feeds, without one at the end."""
-    head = [shorten(clean(title, 400), width), *_flowed(summary(scene.counts), width)]
+    head = [shorten(clean(title, 400), width), *flowed(summary(scene.counts), width)]
     if not scene.lanes:
-        return "\n".join([*head, "", "No task was recorded.", *_flowed(list(notes), width)])
+        return "\n".join([*head, "", "No task was recorded.", *flowed(list(notes), width)])
     page = _Page(scene, width)
     body = page.body()
-    told = [line for parts in tell(scene) for line in _flowed(parts, width, between=" ", indent="    ")]
-    lines = [*head, "", *page.axis(), *body, "", *page.legend(), *_flowed(list(notes), width), "", *told]
+    told = [line for parts in tell(scene) for line in flowed(parts, width, between=" ", indent="    ")]
+    lines = [*head, "", *page.axis(), *body, "", *page.legend(), *flowed(list(notes), width), "", *told]
     return "\n".join(line.rstrip() for line in lines).rstrip("\n")
 
 
@@ -100,7 +100,7 @@ class _Page:
         parts = [f"{sign} {meaning}" for sign, meaning in _MEANING.items() if sign in self.used]
         if any(one.placed is None for one in self.plan.tracks):
             parts.insert(0, "▁▄█ attempts at once, many to a column")
-        return _flowed([*parts, f"began {began(self.scene.began_s)}"], self.width)
+        return flowed([*parts, f"began {began(self.scene.began_s)}"], self.width)
 
     def _beside(self, title: str, rows: list[str], text: str) -> list[str]:
         label = shorten(clean(title), self.left - 2)
@@ -197,7 +197,7 @@ def shorten(text: str, room: int) -> str:
     return short
 
 
-def _flowed(parts: list[str], width: int, *, between: str = "   ", indent: str = "") -> list[str]:
+def flowed(parts: list[str], width: int, *, between: str = "   ", indent: str = "") -> list[str]:
     """Parts side by side, on as many lines as they need."""
     lines: list[str] = []
     for part in parts:

@@ -106,11 +106,41 @@ def _track(
     if instances > 1 or len(drawn) > limit * (room / (grain.least + grain.gap) + 1):
         return Track(lane=lane, instances=instances, placed=None)
     spans = [_drawn(one, per_s, grain, waits=waits) for one in drawn]
-    rows = pack(spans, gap=grain.gap, least=grain.least, limit=limit)
+    rows = _in_chains(drawn, spans, per_s, limit, grain) if waits else None
+    rows = rows or pack(spans, gap=grain.gap, least=grain.least, limit=limit)
     if rows is None:
         return Track(lane=lane, instances=instances, placed=None)
     placed = tuple(Placed(row, strand) for row, strand in zip(rows, drawn, strict=True))
     return Track(lane=lane, instances=instances, placed=placed, rows=max(rows, default=0) + 1)
+
+
+def _in_chains(
+    strands: Sequence[Strand], spans: Sequence[Span], per_s: float, limit: int, grain: Grain
+) -> list[int] | None:
+    """The row of each strand such that the attempts of a task, with their waits, follow each other in one."""
+    chains: list[list[int]] = []
+    last: dict[int, list[int]] = {}
+    for at, strand in enumerate(strands):
+        chain = last.get(id(strand.task))
+        if chain is not None and _follows(strands[chain[-1]], strand, per_s, grain):
+            chain.append(at)
+        else:
+            last[id(strand.task)] = [at]
+            chains.append(last[id(strand.task)])
+    whole = [Span(spans[chain[0]].start, max(spans[at].end for at in chain)) for chain in chains]
+    packed = pack(whole, gap=grain.gap, least=grain.least, limit=limit)
+    if packed is None:
+        return None
+    row = {at: number for chain, number in zip(chains, packed, strict=True) for at in chain}
+    return [row[at] for at in range(len(strands))]
+
+
+def _follows(one: Strand, other: Strand, per_s: float, grain: Grain) -> bool:
+    """Whether the bars of two attempts have room in one row, the thinnest forms and signs included."""
+    if one.bar is None or other.bar is None or one.ended is not None:
+        return False
+    end = one.bar.span.start * per_s + max(one.bar.span.length * per_s, grain.least)
+    return end + grain.gap + grain.arrow <= other.bar.span.start * per_s
 
 
 def _drawn(strand: Strand, per_s: float, grain: Grain, *, waits: bool) -> Span:

@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from roost.observe import Event
 from roost.pictures import _breakers_svg, _breakers_text
 from roost.pictures._breakers import Strips, strips
+from roost.pictures._frame import Shown
 
 
 @dataclass(frozen=True, slots=True)
-class BreakerStrip:
+class BreakerStrip(Shown):
     """Made by `breaker_strip`. A notebook shows it as a picture, a terminal as text."""
 
     events: Sequence[Event]
@@ -27,12 +27,6 @@ class BreakerStrip:
     def text(self, width: int = 100) -> str:
         """The same for a terminal, in lines of at most `width` characters (at least 40)."""
         return _breakers_text.draw(self._scene(), self.title, max(40, width))
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"image/svg+xml": self.svg(), "text/plain": self.text()}
-
-    def _repr_svg_(self) -> str:
-        return self.svg()
 
     def __repr__(self) -> str:
         return f"BreakerStrip({self.title!r}: {', '.join(self._scene().summary())})"

@@ -8,15 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 from roost.pictures import _timeline_mermaid, _timeline_svg, _timeline_text, _words
+from roost.pictures._frame import Shown
 from roost.pictures._lanes import Scene, scene
 from roost.tasks.history import TaskHistory
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
+class Timeline(Shown):
     """A swim-lane picture of `tasks`, in any order, one lane per instance that ran attempts.
 
     `until_s` (seconds since 1970) is how far open tasks are drawn; without it, to the last thing known.
@@ -45,12 +45,6 @@ class Timeline:
     def summary(self) -> list[str]:
         """The figures above the picture, in words: "20 tasks", "18 done", "2 dead" and so on."""
         return _words.summary(self._scene().counts)
-
-    def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
-        return {"image/svg+xml": self.svg(), "text/plain": self.text()}
-
-    def _repr_svg_(self) -> str:
-        return self.svg()
 
     def __repr__(self) -> str:
         return f"Timeline({self.title!r}: {', '.join(self.summary())})"

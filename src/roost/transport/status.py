@@ -33,12 +33,16 @@ class JetStreamStatus:
     consumer_limit: int
     domain: str = ""
 
+    def counts(self) -> str:
+        """Streams and consumers with their limits."""
+        streams = _of(self.streams, self.stream_limit, "stream")
+        return f"{streams}, {_of(self.consumers, self.consumer_limit, 'consumer')}"
+
     def __str__(self) -> str:
         parts = [
-            _of(self.streams, self.stream_limit, "stream"),
-            _of(self.consumers, self.consumer_limit, "consumer"),
-            f"{_size(self.storage_bytes)} on disk ({_limit(self.storage_limit_bytes)})",
-            f"{_size(self.memory_bytes)} in memory ({_limit(self.memory_limit_bytes)})",
+            self.counts(),
+            f"{size(self.storage_bytes)} on disk ({_limit(self.storage_limit_bytes)})",
+            f"{size(self.memory_bytes)} in memory ({_limit(self.memory_limit_bytes)})",
         ]
         return ", ".join(parts) + (f", domain {self.domain}" if self.domain else "")
 
@@ -160,10 +164,11 @@ def _of(count: int, limit: int, what: str) -> str:
 
 
 def _limit(limit: int) -> str:
-    return f"of {_size(limit)}" if limit >= 0 else "no limit"
+    return f"of {size(limit)}" if limit >= 0 else "no limit"
 
 
-def _size(count: int) -> str:
+def size(count: int) -> str:
+    """Bytes for people: "1.5 MB"."""
     for power, unit in ((4, "TB"), (3, "GB"), (2, "MB"), (1, "kB")):
         if count >= 1000**power:
             return f"{count / 1000**power:.1f} {unit}"
