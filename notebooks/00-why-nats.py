@@ -324,8 +324,9 @@ chart(
 )
 
 # %% [markdown]
-# One server that is killed and comes back loses no acknowledged message (a power cut is another matter: see
-# [06-jetstream](06-jetstream.ipynb), which also shows three servers where one is lost and the others go on).
+# A server that is killed and comes back loses no acknowledged message. (A power cut is another matter: by default the
+# server has the disk make its writes lasting only every two minutes; `sync_interval: always` is the remedy.)
+# [06-jetstream](06-jetstream.ipynb) shows three servers, of which one is lost while the others go on.
 #
 # ## What Roost adds
 #

@@ -29,7 +29,8 @@ import roost
 
 logging.getLogger("roost").setLevel(logging.CRITICAL)  # we show what is refused ourselves
 lesson = await Lesson.open(
-    "Subjects and wildcards", needs={"Ask the server": "trace", "Streams too": "jetstream"}
+    "Subjects and wildcards",
+    needs={"Ask the server": "trace", "Streams": "jetstream", "Topics in Roost": "agents"},
 )
 s = lesson.subject
 lesson
@@ -288,6 +289,7 @@ print("the agent `board` will listen to", lesson.bare(status.pattern()))
 # model reaches no handler; the agent's bus counts it, logs it and tells who watches.
 
 # %%
+# needs: agents
 # Publish to a topic; a name and a message that do not fit are refused
 plain = await client.subscribe(s("team.*.status"))
 await client.flush()

@@ -31,7 +31,7 @@ from pydantic import BaseModel
 import roost
 
 logging.getLogger("roost").setLevel(logging.CRITICAL)  # we show the errors ourselves
-lesson = await Lesson.open("Request and reply")
+lesson = await Lesson.open("Request and reply", needs={"What Roost adds": "agents"})
 s = lesson.subject
 lesson
 
@@ -221,7 +221,7 @@ print("end")
 
 
 # %%
-# A typed endpoint: the same worker, the same request
+# A typed endpoint: a contract, and an agent that serves it
 class Job(BaseModel):
     text: str
 
@@ -243,6 +243,11 @@ async def count(job: Job) -> Count:
     return Count(words=len(words), letters_per_word=sum(map(len, words)) / len(words))
 
 
+print("the contract:", process_text, " the agent:", counter.name)
+
+# %%
+# needs: agents
+# The request: models instead of bytes
 async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.serving(counter):
     print("response:", await bus.request(process_text, Job(text="to be or not")))
 
@@ -253,6 +258,7 @@ async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.ser
 
 
 # %%
+# needs: agents
 # A remote error: the handler's own words
 async def attempt(bus, endpoint, job):
     try:
@@ -275,6 +281,7 @@ async with roost.connect(lesson.url, namespace=lesson.namespace) as bus:
 # Compare with the slow responder above, which went on.
 
 # %%
+# needs: agents
 # A slow responder in Roost: the handler is stopped when the requester gives up
 think = roost.Endpoint("think", Job, Count)
 thinker = roost.Agent("thinker")
@@ -306,6 +313,7 @@ async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.ser
 # were sent.
 
 # %%
+# needs: agents
 # A streamed answer in Roost: an async generator, read in a loop, left early
 chat = roost.StreamEndpoint("chat", Job, Job)
 talker = roost.Agent("talker")
@@ -397,6 +405,7 @@ answer_3 = ...
 
 
 # %%
+# needs: agents
 async def rejects(handler):
     agent = roost.Agent("exercise")
     agent.handles(process_text)(handler)

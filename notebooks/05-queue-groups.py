@@ -27,7 +27,9 @@ from pydantic import BaseModel
 
 import roost
 
-lesson = await Lesson.open("Queue groups", needs={"Ask the server": "trace", "Tasks in Roost": "jetstream"})
+lesson = await Lesson.open(
+    "Queue groups", needs={"Ask the server": "trace", "Tasks": "jetstream", "Tasks in Roost": "agents"}
+)
 s = lesson.subject
 lesson
 
@@ -231,7 +233,7 @@ print("the contract:", digest, " the agent:", digester.name)
 # Three instances of the agent, and 300 tasks. `submit_many` returns when all are stored; each handle has exactly one result to come.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # 300 tasks, three instances: who is slow takes fewer
 pages = [Page(number=number) for number in range(300)]
 async with roost.connect(lesson.url, namespace=lesson.namespace) as bus:
@@ -250,7 +252,7 @@ roost.load_picture(
 # finishes first, or hands back; what nobody has taken waits in the stream.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Add and remove instances while it runs: each task has exactly one result
 async with (
     roost.connect(lesson.url, namespace=lesson.namespace) as bus,

@@ -27,7 +27,7 @@ s = lesson.subject
 lesson
 
 # %% [markdown]
-# ## JetStream: persistent messaging
+# ## JetStream: Persistent Messaging
 #
 # A **stream** is a list of messages on the server's disk. It has a name, and the subjects whose messages it keeps.
 # Nothing changes for those who publish. The JetStream context `js` is the same connection with the calls for streams.

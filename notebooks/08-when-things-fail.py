@@ -26,7 +26,7 @@ s = lesson.subject
 lesson
 
 # %% [markdown]
-# ## Error handling and resilience
+# ## Error Handling and Resilience
 #
 # ### The server is gone, and comes back
 #
@@ -209,18 +209,17 @@ ended = 0
 while ended < 3:
     [job] = await worker.fetch(1, timeout=5)
     text, times = job.data.decode(), job.metadata.num_delivered
-    ended += 1
     try:
         print(f"{text}: squared it is {int(text) ** 2}")
         await job.ack()
     except ValueError as error:
         print(f"{text}: delivery {times} failed")
-        if times == 3:
-            await js.publish(s("agents.dead"), job.data, headers={"Reason": str(error)})
-            await job.term()
-        else:
-            ended -= 1
+        if times < 3:
             await job.nak(delay=0.05)
+            continue
+        await js.publish(s("agents.dead"), job.data, headers={"Reason": str(error)})
+        await job.term()
+    ended += 1
 
 letter = await js.get_last_msg(DEAD, s("agents.dead"))
 print(f"dead letter: {letter.data.decode()!r} because of {letter.headers['Reason']}")

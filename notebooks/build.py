@@ -137,7 +137,7 @@ def _wrong(output: Any) -> list[str]:
     if output.output_type == "error":
         return [f"raised {output.ename}: {output.evalue}"]
     if output.output_type == "stream":
-        wrong = ["wrote to stderr"] if output.name == "stderr" else []
+        wrong = [f"wrote to stderr: {output.text[:300].strip()}"] if output.name == "stderr" else []
         return wrong + _machine(output.text)
     data = output.get("data", {})
     wrong = [one for kind, value in data.items() if kind.startswith("text/") for one in _machine(str(value))]

@@ -21,7 +21,6 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
-import lesson_flush
 import lesson_leftovers as leftovers
 from IPython.core.getipython import get_ipython
 from lesson_guard import Guard
@@ -49,10 +48,9 @@ class Lesson:
         """Find or start the server and try out what it allows.
 
         `needs` says for each section of the notebook which feature it cannot do without: "jetstream", "schedules",
-        "trace" or "local servers". Raises ConnectionError when nobody answers at NATS_URL, PermissionError when this
-        user may not even publish there, roost.ServerUnavailable when no server can be started.
+        "trace", "agents" or "local servers". Raises ConnectionError when nobody answers at NATS_URL, PermissionError
+        when this user may not even publish there, roost.ServerUnavailable when no server can be started.
         """
-        lesson_flush.mend()
         shell = get_ipython()
         if shell is not None and isinstance(before := shell.user_ns.get(SKIPPED), Lesson):
             await before._end()  # the first cell was run again
@@ -109,7 +107,7 @@ class Lesson:
     # --- what can run here ----------------------------------------------------------------------------
 
     def has(self, feature: str) -> bool:
-        """Whether "jetstream", "schedules", "trace" or "local servers" can be used here."""
+        """Whether "jetstream", "schedules", "trace", "agents" or "local servers" can be used here."""
         return not self.missing(feature)
 
     def missing(self, feature: str) -> str:

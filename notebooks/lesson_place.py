@@ -7,6 +7,7 @@ import contextlib
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+import lesson_flush
 import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
@@ -47,6 +48,7 @@ class Place:
 
 async def examine(url: str, *, prefix: str) -> Place:
     """Connects once and tries things out. Raises ConnectionError, PermissionError."""
+    lesson_flush.mend()
     refused: list[str] = []
 
     async def note(error: Exception) -> None:
@@ -78,6 +80,7 @@ async def examine(url: str, *, prefix: str) -> Place:
         await _try_messages(client, f"{base}check", refused)
         place.missing["trace"] = await _try_trace(client, f"{base}check")
         place.missing["jetstream"] = await _try_stream(client, prefix, f"{base}check", refused)
+        place.missing["agents"] = await _try_agents(client, refused)
         place.missing["local servers"] = await asyncio.to_thread(_try_local_servers)
         place.missing["schedules"] = place.missing["jetstream"] or _older(place.version, SCHEDULES)
         return place
@@ -133,6 +136,17 @@ async def _try_stream(client: Client, prefix: str, subject: str, refused: list[s
         await stream.delete_stream(name)
     except Error as error:
         return f"this user may not create a stream ({_why(error, refused)})"
+    return ""
+
+
+async def _try_agents(client: Client, refused: list[str]) -> str:
+    """Agents in Roost answer on $SRV, by which they are found."""
+    refused.clear()
+    subscription = await client.subscribe("$SRV.PING")
+    await client.flush()
+    if refused:
+        return f"this user may not serve agents ({refused[0].removeprefix('nats: ')})"
+    await subscription.unsubscribe()
     return ""
 
 

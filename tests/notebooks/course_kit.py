@@ -14,17 +14,26 @@ HERE = Path(__file__).parent
 NOTEBOOKS = HERE.parents[1] / "notebooks"
 SOURCES = build.sources(NOTEBOOKS)
 
-LAST = ("06-jetstream", "nats-messaging")
-"""Their places in the order balance the two halves: what takes longest is at the two ends."""
+LONGEST_S = {
+    "nats-messaging": 16,
+    "06-jetstream": 16,
+    "07-a-team": 14,
+    "08-when-things-fail": 14,
+    "00-why-nats": 11,
+}
+OTHERS_S = 7
+"""What executing a notebook takes about; it only decides how the halves are balanced."""
 
 
 def halves() -> tuple[list[Path], list[Path]]:
-    """The notebooks in two parts that take about as long to execute, by what they took when they were last built."""
-    first: list[Path] = []
-    second: list[Path] = []
-    for source in sorted(SOURCES, key=lambda one: (one.stem not in LAST, one.stem)):
-        (first if len(first) <= len(second) else second).append(source)
-    return first, second
+    """The notebooks in two parts that take about as long to execute."""
+    parts: tuple[list[Path], list[Path]] = ([], [])
+    sums = [0, 0]
+    for source in sorted(SOURCES, key=lambda one: (-LONGEST_S.get(one.stem, OTHERS_S), one.stem)):
+        shorter = sums.index(min(sums))
+        parts[shorter].append(source)
+        sums[shorter] += LONGEST_S.get(source.stem, OTHERS_S)
+    return parts
 
 
 def lesson_folder(folder: Path) -> Path:

@@ -25,7 +25,7 @@ from nbclient.exceptions import CellExecutionError
 
 from roost.server import LocalServer
 
-ALL = {"jetstream": "", "schedules": "", "trace": "", "local servers": ""}
+ALL = {"jetstream": "", "schedules": "", "trace": "", "agents": "", "local servers": ""}
 
 
 @pytest.fixture(scope="module")
@@ -94,8 +94,11 @@ async def test_a_hub_is_examined_by_trying(shared: LocalServer) -> None:
     few = await examine(url_of(shared, "rex"), prefix="rex")
     assert "permissions violation" in few.missing["jetstream"]
     assert few.missing["schedules"]
+    assert "may not serve agents" in few.missing["agents"]
     with pytest.raises(PermissionError, match=r"ada\.check.*No section can run here"):
         await examine(url_of(shared, "rex"), prefix="ada")
+    with pytest.raises(PermissionError, match=r"publish to \"mute\.check\""):
+        await examine(url_of(shared, "mute"), prefix="mute")
 
 
 async def test_nobody_at_nats_url_is_told_with_what_to_do() -> None:
@@ -156,7 +159,7 @@ async def test_an_answer_is_open_right_or_wrong_with_a_hint(
 async def test_only_the_streams_of_this_learner_are_deleted(shared: LocalServer) -> None:
     of_ada = {"ada_TASKS", "KV_ada_facts", "OBJ_ada_files", "ROOST_ada", "OBJ_ROOST_ada", "ROOST-SCHED_ada"}
     others = {"ada-2_TASKS", "KV_bob_ada", "ROOST_ada-2", "TASKS"}
-    client = await nats.connect(url_of(shared, "ada"))
+    client = await nats.connect(url_of(shared, "admin"))
     stream = client.jetstream()
     for number, name in enumerate(of_ada | others):
         await stream.add_stream(name=name, subjects=[f"deleted.s{number}"])
