@@ -14,6 +14,8 @@
 import asyncio
 import json
 import logging
+import re
+import time
 from collections.abc import AsyncIterator
 
 import nats
@@ -73,12 +75,15 @@ answer = await ask(alone, "Is it warmer in Oslo or in Cairo?")
 # %%
 # Two tool agents that reply on subjects of their own
 hops = []
-DEGREES = {"Oslo": 4.0, "Cairo": 31.0, "Rome": 19.0, "Paris": 12.0}
+
+
+def degrees_in(city):
+    return {"Oslo": 4.0, "Cairo": 31.0, "Rome": 19.0, "Paris": 12.0}.get(city, 15.0)
 
 
 def calculated(expression):
-    left, sign, right = expression.split()
-    return float(left) - float(right) if sign == "-" else float(left) + float(right)
+    left, sign, right = re.fullmatch(r"(-?[\d.]+) *([-+]) *(-?[\d.]+)", expression.strip()).groups()
+    return float(left) + float(right) * (-1 if sign == "-" else 1)
 
 
 async def start_tool(name, subject, work):
@@ -94,7 +99,7 @@ async def start_tool(name, subject, work):
     return own
 
 
-thermometer = await start_tool("thermometer", "tools.temperature", DEGREES.__getitem__)
+thermometer = await start_tool("thermometer", "tools.temperature", degrees_in)
 calculator = await start_tool("calculator", "tools.calculate", calculated)
 print("listening: tools.temperature, tools.calculate")
 
@@ -166,8 +171,8 @@ class Answer(BaseModel):
     text: str
 
 
-temperature_of = roost.Endpoint("temperature", str, float, idempotent=True)
-value_of = roost.Endpoint("calculate", str, float, idempotent=True)
+temperature_of = roost.Endpoint("temperature", str, float)
+value_of = roost.Endpoint("calculate", str, float)
 chat = roost.StreamEndpoint("chat", Question, str)
 research = roost.Task("research", Question, Answer, retry=roost.Retry(attempts=5, base_s=0.2))
 
@@ -177,7 +182,7 @@ thermometer, calculator = roost.Agent("thermometer"), roost.Agent("calculator")
 @thermometer.handles(temperature_of)
 async def look_up(city: str, ctx: roost.Context) -> float:
     hops.append(("thinker", temperature_of.name, ctx.instance.partition("-")[0]))
-    return DEGREES[city]
+    return degrees_in(city)
 
 
 @calculator.handles(value_of)
@@ -223,8 +228,8 @@ print("tools that the model may call: temperature, calculate")
 # %% [markdown]
 # ## As a streaming endpoint
 #
-# The handler yields each piece as it comes, and the caller reads along. Look at the times: the answer does not come at its
-# end.
+# The handler yields each piece as it comes, and the caller reads along. Each bar is a border between two pieces, and
+# each piece is one message. Look at the two times below.
 
 # %%
 # A StreamEndpoint: tokens as they come
@@ -244,16 +249,19 @@ def connect():
 
 hops.clear()
 async with connect() as bus, bus.serving(thermometer, calculator, thinker):
+    came_s, began_s = [], time.monotonic()
     async with bus.stream(chat, Question(text=question)) as pieces:
         async for piece in pieces:
+            came_s.append(time.monotonic() - began_s)
             print(piece, end="|")
+print(f"\nfirst piece after {came_s[0] * 1000:.0f} ms, last one after {came_s[-1] * 1000:.0f} ms")
 
 # %%
 # Who asked whom
 roost.flow_picture(hops, title="A question, and what the thinking agent asked others for it")
 
 # %% [markdown]
-# Each bar is a border between two pieces, each piece one message. Whoever leaves the stream cancels the handler, and with
+# The one who asks knows of none of the tools. Whoever leaves the stream cancels the handler, and with
 # it the model's work: nobody pays for an answer that nobody reads. But a stream is for those who listen now, and if the
 # agent dies the answer ends with `RemoteError` or `RequestTimeout`.
 #
@@ -290,8 +298,9 @@ print(answer.text)
 picture
 
 # %% [markdown]
-# The question was on record, so it was tried again until it could be answered. The worker's death would have had the
-# same effect.
+# The question was on record, so it was tried again until it could be answered. That includes the death of the worker:
+# then another one gets the question (killed workers are in [07-a-team](07-a-team.ipynb)). An attempt thinks anew; what
+# was expensive, such as a tool call that costs money, can be kept for the next attempt with `ctx.once`.
 #
 # The pieces are on record too. A reader who comes late, after a reload of the page for instance, gets them from the
 # first one on, also when the worker is gone.
