@@ -53,8 +53,8 @@ soak: $(STAMP)           ## 30 minutes of random faults at 500 tasks/s, pruning 
 fuzz: $(STAMP)           ## 100,000 malformed messages at live agents; its figures are kept in docs/fuzz.json
 	cd tests && ../$(BIN)/python -m faults.fuzz
 
-notebooks: $(STAMP)      ## the course in JupyterLab
-	$(BIN)/jupyter lab notebooks
+notebooks: $(STAMP)      ## the course in JupyterLab; its options with LAB="--no-browser --port 9000"
+	$(BIN)/jupyter lab $(if $(filter 0,$(shell id -u)),--allow-root) $(LAB) notebooks
 
 notebooks-build: $(STAMP) ## executes the notebooks again; name some with NAMES="03-subjects 05-queue-groups"
 	$(BIN)/python -m notebooks.build $(NAMES)

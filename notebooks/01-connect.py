@@ -19,7 +19,7 @@ import roost
 
 logging.getLogger("roost").addHandler(logging.NullHandler())  # we look at events instead of log lines
 lesson = await Lesson.open("Connect", needs={"A server that goes and comes back": "local servers"})
-s = lesson.subject
+s = lesson.subject  # gives the subject to use: on a shared server your prefix comes before it
 lesson
 
 # %% [markdown]
@@ -38,8 +38,8 @@ print(
 print("address:", url.rpartition("@")[2])  # without user and password, if there are any
 
 # %% [markdown]
-# A client is an object of the library `nats-py`. It is made first and connected then. `name` is for people: it is what
-# the server's administrator sees in the list of connections.
+# A client is an object of the library `nats-py`. It is made first, then connected. `name` is for people: the server's
+# administrator sees it in the list of connections.
 
 # %%
 # Create a NATS client and connect to the server
@@ -70,8 +70,11 @@ print("messages so far", client.stats["in_msgs"], "in,", client.stats["out_msgs"
 # ## The connection card
 #
 # `roost.connect` gives a *bus*, which is a connection and all that Roost adds to it. Without an address it looks into
-# `NATS_URL` by itself. `bus.status()` asks the server, and the card shows the answer: also JetStream, which stores
-# messages, and its limits; whether the connection is encrypted; and who we are to the server.
+# `NATS_URL` by itself. With the *namespace* begins the name of all that Roost stores, so that two systems can share a server.
+#
+# `bus.status()` asks the server, and the card shows the answer. Also: how much JetStream, the part of the server that
+# stores messages, holds and may hold; whether the connection is encrypted (here it is "in clear"); and who we are to the
+# server. The long name of the server is an id that it has made up for itself.
 
 # %%
 # Display the connection status: Roost's card
@@ -188,12 +191,11 @@ for _ in range(2):
 # The client connected and subscribed again by itself. (It calls `disconnected_cb` also when we close; `closed_cb` says
 # that this was the end.)
 #
-# The message had waited in the client's memory (up to 2 MB do). That is
-# comfortable and treacherous: `publish` returned, and if the *program* had ended before the server came back, the
-# message would have been lost without a word.
+# The message had waited in the client's memory (up to 2 MB do). That is comfortable and treacherous: `publish` returned,
+# and if the *program* had ended before the server came back, the message would have been lost without a word.
 #
-# Roost tells of the same as events. And while there is no connection it refuses to send: an error at once, and you
-# know that nothing was sent.
+# Roost tells of the same as events. And while there is no connection it refuses to send: an error at once, and you know
+# that nothing was sent. The `Topic` below is a subject and the type of its messages; the next notebook has more of it.
 
 # %%
 # needs: local servers
@@ -223,9 +225,8 @@ await asyncio.to_thread(server.stop)
 # ## Leave in order
 #
 # `close` ends a connection now: what has arrived and not been handled yet is dropped, and a handler at work is broken
-# off. `drain` first stops new messages, waits until those that are there have been handled, and closes then. We send five messages to a slow handler, and
-# leave as soon as it has begun with the first.
-
+# off. `drain` first stops new messages, waits until those that are there have been handled, and closes then. A slow
+# handler gets five messages, and the connection is ended when it has begun with the first: once by `close`, once by `drain`.
 
 # %%
 # Close the connection: close() and drain()

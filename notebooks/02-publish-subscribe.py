@@ -16,8 +16,8 @@ from pydantic import BaseModel
 import roost
 
 logging.getLogger("roost").addHandler(logging.NullHandler())  # we look at counters instead of log lines
-lesson = await Lesson.open("Publish and subscribe")
-s = lesson.subject
+lesson = await Lesson.open("Publish and subscribe", needs={"What Roost adds": "agents"})
+s = lesson.subject  # gives the subject to use: on a shared server your prefix comes before it
 lesson
 
 # %% [markdown]
@@ -27,7 +27,8 @@ lesson
 # everyone who has subscribed to that subject at this moment. The publisher does not know who that is.
 #
 # What to do with a message is said by a *handler*, an async function that the client calls for each message, one after
-# the other. This one notes the text; the queue lets the cells below wait until it has come.
+# the other. This one puts subject and text into a queue, so that the cells below can wait for them. (`lesson.bare` takes
+# the prefix off again that `s` puts before a subject on a shared server.)
 
 # %%
 # Define the message handler
@@ -76,31 +77,29 @@ for _ in range(3):
 #
 # ## Everybody gets a copy
 #
-# Two more agents subscribe to the same subject. One message is published. Each handler
-# notes who sent what to whom, and the picture is drawn from these notes: one line for each delivery.
+# Two more agents subscribe to the same subject, and one message is published. Each handler notes that it was called; the
+# picture has a dot for each of these notes.
 
 # %%
 # One message, three subscribers
-hops = []
-got_it = asyncio.Queue()
+copies = asyncio.Queue()
 
 
 def called(name):
     async def handler(message):
-        hops.append(("planner", lesson.bare(message.subject), name))
-        await got_it.put(name)
+        await copies.put((message.subject, name))
 
     return handler
 
 
 logger, logs = await subscriber("logger", called("logger"))
-critic, reads = await subscriber("critic", called("critic"))
+critic, _ = await subscriber("critic", called("critic"))
 await planner.publish(s("agents.tasks"), b"translate the summary")
-for _ in range(2):
-    await asyncio.wait_for(got_it.get(), 5)
-subject, _ = await asyncio.wait_for(received.get(), 5)
-hops.append(("planner", subject, "worker"))  # it still has the handler from above
-roost.flow_picture(hops, title="One task, three copies delivered")
+arrived = [await asyncio.wait_for(copies.get(), 5) for _ in range(2)]
+await asyncio.wait_for(received.get(), 5)  # the worker still has the handler from above
+arrived.append((s("agents.tasks"), "worker"))
+patterns = dict.fromkeys(("worker", "logger", "critic"), s("agents.tasks"))
+roost.delivery_matrix(patterns, [s("agents.tasks")], arrived, title="One message, three copies")
 
 # %% [markdown]
 # Each subscriber has a copy of its own. (Workers that *share* the tasks are a queue group:
@@ -184,11 +183,10 @@ print("error_cb:", await asyncio.wait_for(failed.get(), 5))
 # Clean up: end a subscription, close the connections
 await logs.unsubscribe()
 await logger.flush()
-before = len(hops)
 await planner.publish(s("agents.tasks"), b"one more")
-await planner.flush()
-await asyncio.wait_for(got_it.get(), 5)  # the critic's
-print("the critic got it, the logger did not:", [receiver for _, _, receiver in hops[before:]])
+_, name = await asyncio.wait_for(copies.get(), 5)
+await logger.flush()
+print(f"the {name} got it; somebody else:", not copies.empty())
 
 for client in (worker, logger, critic, careful):
     await client.drain()
@@ -226,6 +224,7 @@ print("topic:", lesson.bare(assignments.subject), "with the fields", *Assignment
 # a wrong one past Roost, by the plain client, as another program might do.
 
 # %%
+# needs: agents
 # Roost: a message that fits, and two that do not
 async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.serving(reader):
     await bus.publish(assignments, Assignment(name="read chapter 1", priority=5))
@@ -245,7 +244,7 @@ async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.ser
 # %% [markdown]
 # The first mistake is raised where it was made, and nothing was sent. The second never reached the handler, and the
 # agent goes on. Both are counted, with an event (and a line in the log), so neither is dropped in silence. A topic is
-# still "at most once"; what must be done is a `Task`, from [06-jetstream](06-jetstream.ipynb) on.
+# still "at most once"; work that must be done is a `Task` ([06-jetstream](06-jetstream.ipynb)).
 #
 # ## Exercises
 #
@@ -276,19 +275,15 @@ async def picks_urgent(handler):
         await planner.publish(s("exercise.one"), json.dumps({"name": name, "priority": priority}).encode())
     await asyncio.wait_for(end.wait(), 5)
     await inbox.unsubscribe()
-    if failed:
-        return failed[0]
-    return (
-        urgent == ["call ann", "mail bob"]
-        or f"urgent is {urgent}; of priorities 1, 7, 5, 4 it takes 7 and 5."
-    )
+    hint = f"urgent is {urgent}; of priorities 1, 7, 5, 4 it takes 7 and 5."
+    return failed[0] if failed else urgent == ["call ann", "mail bob"] or hint
 
 
 await lesson.check(1, answer_1, picks_urgent)
 
 # %% [markdown]
-# **2.** Write `async def answer_2(client, subject, count)`: it subscribes, returns the texts of the first `count`
-# messages as a list, and does not stay subscribed.
+# **2.** Write `async def answer_2(client, subject, count)`: it subscribes with the client that it is given, waits for
+# `count` messages, ends the subscription, and returns the texts of these messages as a list.
 
 # %% tags=["exercise-2", "quiet"]
 answer_2 = ...
@@ -324,8 +319,8 @@ async def collects(collect):
 await lesson.check(2, answer_2, collects)
 
 # %% [markdown]
-# **3.** Agents tell how far they are, on `agents.progress`: `agent`, a text, and `percent`, a whole number. Make it a
-# `roost.Topic`.
+# **3.** Agents tell on `s("agents.progress")` how far they are: `agent`, a text, and `percent`, a whole number. Write the
+# class of these messages, and set `answer_3` to the `roost.Topic`.
 
 # %% tags=["exercise-3", "quiet"]
 answer_3 = ...

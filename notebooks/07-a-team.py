@@ -9,20 +9,24 @@
 import asyncio
 import codecs
 import contextlib
+import inspect
 import io
 import json
+import logging
 import os
 import subprocess
 import sys
 from collections import Counter
 
 import nats
+import team
 from lesson import Lesson
 
 import roost
 
+logging.getLogger("roost").addHandler(logging.NullHandler())  # we look at results instead of log lines
 lesson = await Lesson.open(
-    "A team of agents", needs={"The team as processes": "jetstream", "Kill two of them": "jetstream"}
+    "A team of agents", needs={"The team as processes": "jetstream", "Kill two of them": "agents"}
 )
 s = lesson.subject
 lesson
@@ -126,16 +130,13 @@ await client.close()
 # - the worker, which counts the words of one page and takes two pages at a time,
 # - the reporter, which puts all counts together.
 #
-# Five processes are started: two of them coordinators, since one may die.
+# Five processes are started: two of them coordinators, since one may die. They take a second or two to import what they
+# need, and the cell waits until each has said that it is ready.
+
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Start the team: five processes of their own
-import inspect
-
-import team
-
-
 def start(role, name):
     """`python team.py worker` with the name worker-1; what it logs goes into a file."""
     environment = os.environ | {
@@ -167,7 +168,7 @@ print(inspect.getsource(team.plan))
 # The notebook starts the workflow and waits for its result. Any program that has the contract could.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Run the complete workflow: distribution and aggregation
 book = team.Book(title="The Zen of Python", text=zen)
 async with connect() as bus:
@@ -180,18 +181,18 @@ print(f"{calm.pages} pages, {calm.words} words; most frequent:", calm.frequent)
 # All of it is on record, so the timeline can be drawn at any time, by anybody. One lane is one process.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Timeline of the agents' interactions
 picture
 
 # %% [markdown]
-# You see the coordinator over the whole run with its step `split`, the pages with both workers, two at a time, and the
-# report at the end. The second coordinator has no lane: it had nothing to do.
+# You see one coordinator over the whole run, with its step `split` at the beginning, the pages with both workers, two at
+# a time, and the report at the end. The other coordinator has no lane: it had nothing to do.
 #
 # **Task distribution**: nobody assigned a page to a worker. Each takes the next page when it has a hand free.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Task distribution: who counted which pages
 counted = [task for task in picture.tasks if task.name == "count"]
 roost.load_picture(
@@ -209,7 +210,7 @@ roost.load_picture(
 
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Follow a run: an agent in the notebook that gets each outcome
 def follower(handle, outcomes):
     agent = roost.Agent("follower")
@@ -235,8 +236,8 @@ def kill(name):
 print("ready to follow a run and to kill")
 
 # %%
-# needs: jetstream
-# Kill a worker and the coordinator in mid-run
+# needs: jetstream, agents
+# Kill a worker and the coordinator in mid-run, and look at the timeline again
 async with connect() as bus:
     handle, outcomes = await bus.start(team.study, book, key="stormy"), asyncio.Queue()
     async with bus.serving(follower(handle, outcomes)):
@@ -251,16 +252,12 @@ async with connect() as bus:
     picture = await roost.timeline(bus, handle)
 print(f"{stormy.pages} pages, {stormy.words} words; most frequent:", stormy.frequent)
 print("the same result as before:", stormy == calm)
-
-# %%
-# needs: jetstream
-# Timeline of the run in which two were killed
 picture
 
 # %% [markdown]
-# Look at three things. The bar of the first coordinator is hatched: it was killed in it, and the second one took over
-# the run. The lane of `worker-1` ends early. And two pages stand late in the lane of `worker-2`, behind pages with higher
-# numbers: those that `worker-1` had begun.
+# Look at three things. The hatched bar is that of the coordinator that was killed; where it ends, the other one takes
+# over the run. The lane of `worker-1` ends early. And the pages that it had begun stand late in the lane of `worker-2`,
+# among pages with higher numbers.
 #
 # Whoever is killed cannot say so. The server waits for one second without a sign of life (`ack_wait_s=1` in `team.py`;
 # 30 s unless told otherwise) and gives the work to another. The second coordinator carried out the function `plan` from
@@ -268,13 +265,16 @@ picture
 # counting while there was none.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # What is on record: each operation once, and who did it
 for name in ("split", "count", "report", "study"):
     did = Counter(task.attempts[-1].by for task in picture.tasks if task.name == name)
     print(f"{name:<7}{did.total():>3} on record:", ", ".join(f"{by} did {n}" for by, n in did.items()))
 
 # %% [markdown]
+# The pages that the dead worker had in its hands were begun twice, but each has one outcome. So a worker that has effects
+# outside, such as sending a mail, must bear doing its work twice ([09-good-practice](09-good-practice.ipynb) shows how).
+#
 # ## Exercises
 #
 # **1.** A coordinator is killed while the pages are counted, and another one goes on. How many times is the function that
@@ -285,7 +285,7 @@ answer_1 = ...
 
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 async def called(number):
     again = roost.Workflow("again", int, int, ack_wait_s=1)
     agent, calls, at_work = roost.Agent("planner"), [], asyncio.Event()
@@ -324,10 +324,10 @@ answer_2 = ...
 
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 async def different_words(function):
     variety, agent = (
-        roost.Workflow("variety", list[team.Page], int, ack_wait_s=1),
+        roost.Workflow("variety", list[team.Page], int, retry=roost.Retry(attempts=1)),
         roost.Agent("coordinator-of-yours"),
     )
     agent.handles(variety)(function)
@@ -356,7 +356,7 @@ await lesson.check(2, answer_2, different_words)
 # is that of the two that were killed.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Graceful end of the processes
 for process in processes.values():
     process.terminate()

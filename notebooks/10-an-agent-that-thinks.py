@@ -28,7 +28,10 @@ from small_model import choose_model
 import roost
 
 logging.getLogger("roost").addHandler(logging.NullHandler())  # we look at results instead of log lines
-lesson = await Lesson.open("An agent that thinks", needs={"Behind a task, Affinity": "jetstream"})
+lesson = await Lesson.open(
+    "An agent that thinks",
+    needs={"As a streaming endpoint": "agents", "Behind a task, Affinity": "jetstream"},
+)
 s = lesson.subject
 lesson
 
@@ -232,6 +235,7 @@ print("tools that the model may call: temperature, calculate")
 # each piece is one message. Look at the two times below.
 
 # %%
+# needs: agents
 # A StreamEndpoint: tokens as they come
 thinker = roost.Agent("thinker")
 
@@ -257,6 +261,7 @@ async with connect() as bus, bus.serving(thermometer, calculator, thinker):
 print(f"\nfirst piece after {came_s[0] * 1000:.0f} ms, last one after {came_s[-1] * 1000:.0f} ms")
 
 # %%
+# needs: agents
 # Who asked whom
 roost.flow_picture(hops, title="A question, and what the thinking agent asked others for it")
 
@@ -271,7 +276,7 @@ roost.flow_picture(hops, title="A question, and what the thinking agent asked ot
 # the question comes, as above; it joins only when the first attempt has failed.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # A worker behind a Task: retries
 worker, attempts = roost.Agent("worker"), asyncio.Queue()
 
@@ -306,7 +311,7 @@ picture
 # first one on, also when the worker is gone.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # A late reader: the record of the pieces
 async with connect() as bus:
     known = bus.handle(research, handle.id)  # in another program the id is enough
@@ -323,7 +328,7 @@ print("|".join(chunk.value for chunk in chunks))
 # questions of `ann` overlap.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Affinity: an order key per conversation
 dialogue = roost.Task("dialogue", Question, Answer, order_key=lambda question: question.conversation)
 
@@ -355,6 +360,7 @@ answer_1 = ...
 
 
 # %%
+# needs: agents
 async def count_requests(number):
     hops.clear()
     async with connect() as bus, bus.serving(thermometer, calculator, thinker):
@@ -376,6 +382,7 @@ answer_2 = ...
 
 
 # %%
+# needs: agents
 async def ask_through(tool):
     asker, through = roost.Agent("asker"), roost.Endpoint("through", str, float | str)
 
@@ -404,7 +411,7 @@ answer_3 = ...
 
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 async def one_at_a_time(task):
     if not isinstance(task, roost.Task) or task.name != "summary":
         return "A roost.Task named summary is wanted."

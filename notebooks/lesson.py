@@ -120,11 +120,15 @@ class Lesson:
         if found is None or self._closed:
             return lines
         absent = [name for name in re.split(r"\s*,\s*", found[1].strip()) if self.missing(name)]
-        return [f"{SKIPPED}.skipped({absent[0]!r})\n"] if absent else lines
+        if not absent:
+            return lines
+        checks = re.findall(r"\blesson\.check\(\s*(\d+)", "".join(lines))
+        return [f"{SKIPPED}.skipped({', '.join([repr(absent[0]), *checks])})\n"]
 
-    def skipped(self, feature: str) -> None:
-        """Says instead of a cell why it was not run."""
-        print(f"Not run here: this cell needs {feature}, but {self.missing(feature)}.")
+    def skipped(self, feature: str, *exercises: int) -> None:
+        """Says instead of a cell why it was not run; `exercises` are those that it checks."""
+        for start in [f"Exercise {number}: " for number in exercises] or [""]:
+            print(f"{start}Not run here: this cell needs {feature}, but {self.missing(feature)}.")
 
     # --- exercises ------------------------------------------------------------------------------------
 

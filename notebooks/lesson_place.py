@@ -12,6 +12,7 @@ import nats
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 from nats.errors import Error, NoServersError
+from nats.js.errors import ServiceUnavailableError
 
 import roost
 from roost.server import find_server
@@ -130,6 +131,8 @@ async def _try_stream(client: Client, prefix: str, subject: str, refused: list[s
     try:
         await stream.account_info()
     except Error as error:
+        if isinstance(error, ServiceUnavailableError) and not error.description:
+            return "JetStream is not switched on at this server; its administrator can do that"
         return f"the server offers no JetStream to this user ({_why(error, refused)})"
     try:
         await stream.add_stream(name=name, subjects=[f"{subject}.stored"])

@@ -20,11 +20,11 @@
 # - **Scalable**: more agents may come at any time; nothing has to be told about them.
 # - **Fast**: a message takes less than a millisecond on a machine or in a local network.
 # - **Patterns**: publish/subscribe, request/reply and streams, with one client.
-# - **Resilient**: clients connect again by themselves, and a stream survives the death of its server.
+# - **Resilient**: clients connect again by themselves, and what a stream has acknowledged outlives a kill of its server.
 #
 # [00-why-nats](00-why-nats.ipynb) measures each of the five. The first cell finds or starts a server: the one in the
-# environment variable `NATS_URL` (a hub has one for everybody), else one of this notebook's own. The card says what can
-# run there.
+# environment variable `NATS_URL` (a hub has one for everybody), else one of this notebook's own. The card says what
+# can run there.
 
 # %%
 import asyncio
@@ -90,8 +90,8 @@ card
 #
 # ## Publish/Subscribe Pattern
 #
-# A message is some bytes on a *subject*, a name such as `agents.tasks`. Who has subscribed to it gets a copy. A *handler*
-# is the function that is called for each message.
+# A message is some bytes on a *subject*, a name such as `agents.tasks`. Who has subscribed to it gets a copy. A
+# *handler* is the function that is called for each message.
 
 # %%
 # Define async subscriber function and message handler; subscribe to subject "agents.tasks"
@@ -124,8 +124,8 @@ for name, subject, text in sorted([await asyncio.wait_for(received.get(), 5) for
     print(f"{name} got on {subject}: {text}")
 
 # %% [markdown]
-# Each subscriber has a copy of each message. Whoever subscribes later gets none of these: the server passes messages on
-# and keeps none ([02-publish-subscribe](02-publish-subscribe.ipynb)).
+# Each subscriber has a copy of each message. Whoever subscribes later gets none of these: the server passes messages
+# on and keeps none ([02-publish-subscribe](02-publish-subscribe.ipynb)).
 #
 # `unsubscribe` ends a subscription. `drain` ends a connection, after what has arrived is handled.
 
@@ -164,8 +164,8 @@ for name, subscription in subscriptions.items():
 print(f"published {len(messages)}, arrived {len(arrived)}")
 
 # %% [markdown]
-# Who got what? The rows are messages, the columns subscriptions. `bus.explain` asks the server who would get a message,
-# without sending one; the picture compares its answers with what arrived.
+# Who got what? The rows are messages, the columns subscriptions. `bus.explain` asks the server who would get a
+# message, without sending one; the picture compares its answers with what arrived.
 
 # %%
 # Show which subscriptions receive which messages
@@ -276,8 +276,8 @@ for own in group.values():
 roost.load_picture([name for name, _ in handled], title="300 tasks, three workers", unit="tasks")
 
 # %% [markdown]
-# The choice is random, so the shares are about equal. The server does not look who is busy, and what a worker holds that
-# dies is lost ([05-queue-groups](05-queue-groups.ipynb)). That is what streams are for.
+# The choice is random, so the shares are about equal. The server does not look who is busy, and what a worker holds
+# that dies is lost ([05-queue-groups](05-queue-groups.ipynb)). That is what streams are for.
 #
 # ## JetStream: Persistent Messaging
 #
@@ -292,8 +292,8 @@ info = await js.add_stream(name=TASKS, subjects=[s("agents.tasks.>")])
 print(info.config.name, "keeps", *(lesson.bare(subject) for subject in info.config.subjects))
 
 # %% [markdown]
-# `js.publish` waits for the acknowledgement that the message is stored. If none comes one publishes again, with the same
-# `Nats-Msg-Id`, by which the server knows a repetition.
+# `js.publish` waits for the acknowledgement that the message is stored. If none comes one publishes again, with the
+# same `Nats-Msg-Id`, by which the server knows a repetition.
 
 # %%
 # needs: jetstream
@@ -304,8 +304,8 @@ for number in (1, 2, 3, 4, 4):
     print(f"page {number}: stored as number {ack.seq}{', was there before' if ack.duplicate else ''}")
 
 # %% [markdown]
-# A *consumer* is the server's memory of who has read how far; a durable one has a name and stays. The worker says `ack`
-# when a message is done. Below, it forgets that once for page 2, as if it had crashed. Watch page 2.
+# A *consumer* is the server's memory of who has read how far; a durable one has a name and stays. The worker says
+# `ack` when a message is done. Below, it forgets that once for page 2, as if it had crashed. Watch page 2.
 
 # %%
 # needs: jetstream
@@ -352,12 +352,12 @@ print("from number 3: ", from_number_3)
 #
 # ## Multi-Agent Coordination Example
 #
-# A complete workflow: letters from customers come in, each is labelled, and one wants to know what they are about. Three
-# roles: the coordinator hands out the letters, workers label them, a reporter puts the labels together.
+# A complete workflow: letters from customers come in, each is labelled, and one wants to know what they are about.
+# Three roles: the coordinator hands out the letters, workers label them, a reporter puts the labels together.
 #
 # You have seen the parts: a stream for the tasks, consumers, acks, ids against repetition. What is missing is the
-# bookkeeping: which result belongs to which task, how far the coordinator was when it died. Roost has that. What the agents
-# agree on comes first: two kinds of *task* and a *workflow*, with the models of what goes in and out.
+# bookkeeping: which result belongs to which task, how far the coordinator was when it died. Roost has that. What the
+# agents agree on comes first: two kinds of *task* and a *workflow*, with the models of what goes in and out.
 
 
 # %%
@@ -392,28 +392,34 @@ async def find_label(letter: Letter) -> Label:
 print("a handler is a plain function:", await find_label(Letter(number=0, text="my password")))
 
 # %%
-# Define Coordinator agent (publishes tasks) and Reporter agent (collects results): distribution and aggregation
+# Define Coordinator agent (publishes tasks): task distribution
 coordinator = roost.Agent("coordinator", calls=[label, report])
-reporter = roost.Agent("reporter")
 
 
 @coordinator.handles(triage)
 async def coordinate(letters: list[Letter], run: roost.Run) -> dict[str, int]:
-    async with run.map(label, letters, key=lambda one: str(one.number)) as outcomes:  # task distribution
+    async with run.map(label, letters, key=lambda one: str(one.number)) as outcomes:
         labels = [one.value async for one in outcomes if isinstance(one, roost.Done)]
     return await run.call(report, labels)
 
 
+print("the coordinator has tasks done by others:", label.name, "for each letter, then one", report.name)
+
+# %%
+# Define Reporter agent (collects results): result aggregation
+reporter = roost.Agent("reporter")
+
+
 @reporter.handles(report)
-async def aggregate(labels: list[Label]) -> dict[str, int]:  # result aggregation
+async def aggregate(labels: list[Label]) -> dict[str, int]:
     return dict(Counter(one.about for one in labels).most_common())
 
 
-print("agents:", coordinator.name, labeller.name, reporter.name)
+print("two labels make:", await aggregate([Label(number=1, about="invoice"), Label(number=2, about="other")]))
 
 # %% [markdown]
-# Now all of them run, two workers among them. Here they live in this process; [07-a-team](07-a-team.ipynb) starts them as
-# processes of their own, and kills two.
+# Now all of them run, two workers among them. Here they live in this process; [07-a-team](07-a-team.ipynb) starts
+# them as processes of their own, and kills two.
 
 # %%
 # needs: jetstream, agents
@@ -441,8 +447,8 @@ picture
 #
 # ### The server is gone
 #
-# The client connects and subscribes again by itself and tells you by callbacks. This cell kills a server of its own and
-# starts it again.
+# The client connects and subscribes again by itself and tells you by callbacks. This cell kills a server of its own
+# and starts it again.
 
 # %%
 # needs: local servers
@@ -483,8 +489,9 @@ await asyncio.to_thread(server.stop)
 # %% [markdown]
 # ### Try again, later each time
 #
-# What failed a moment ago probably fails again at once. So one waits, longer each time (*backoff*), and a bit at random. In
-# Roost a task has this in its contract, and the server keeps the waits. This one asks a service that fails twice.
+# What failed a moment ago probably fails again at once. So one waits, longer each time (*backoff*), and a bit at
+# random. In Roost a task has this in its contract, and the server keeps the waits. This one asks a service that fails
+# twice.
 
 # %%
 # needs: jetstream, agents
@@ -504,7 +511,7 @@ async def look_up(city: str, ctx: roost.Context) -> str:
 
 
 async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.serving(forecaster):
-    handle = await bus.submit(forecast, "Oslo")
+    handle = await bus.submit(forecast, "Oslo", key="oslo")
     print(await handle.result(timeout_s=10))
     picture = await roost.timeline(bus, handle)
 picture
@@ -512,15 +519,15 @@ picture
 # %% [markdown]
 # ### Dead letters
 #
-# Some work can never succeed. Such a task becomes a *dead letter*: kept with its input and the reason, for somebody to
-# look at, to mend and to replay.
+# Some work can never succeed. Such a task becomes a *dead letter*: kept with its input and the reason, for somebody
+# to look at, to mend and to replay.
 
 # %%
 # needs: jetstream, agents
 # Dead letter queue for failed messages
 async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.serving(forecaster):
     await (await bus.submit(forecast, "0slo")).outcome(timeout_s=10)
-    [letter] = await bus.dead_letters(forecast)
+    letter = (await bus.dead_letters(forecast))[-1]
     print(f"dead letter: input {letter.input.decode()}, error: {letter.error}")
     mended = await bus.replay(forecast, letter, "Oslo")
     print("replayed with another input:", await mended.result(timeout_s=10))
@@ -528,9 +535,9 @@ async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.ser
 # %% [markdown]
 # ### Timeouts, and a circuit breaker
 #
-# Each call has a time limit. When a service is down, each call costs that much. A *circuit breaker* counts failures and
-# *opens*: calls fail at once. After a while it lets one through as a probe (*half open*), and closes if that goes well. The
-# service below is down for a while.
+# Each call has a time limit. When a service is down, each call costs that much. A *circuit breaker* counts failures
+# and *opens*: calls fail at once. After a while it lets one through as a probe (*half open*), and closes if that goes
+# well. The service below is down for a while.
 
 # %%
 # Timeouts and circuit breakers
@@ -566,8 +573,8 @@ roost.breaker_strip(states, title="Calls to the weather service", began_s=began_
 # %% [markdown]
 # ### Leave in order
 #
-# A worker that is stopped should finish what it has. `drain` does that: no new messages, those that are here are handled,
-# then the connection is closed. A Roost agent does the same at the end of its `async with`, or at SIGTERM.
+# A worker that is stopped should finish what it has. `drain` does that: no new messages, those that are here are
+# handled, then the connection is closed. A Roost agent does the same at the end of its `async with`, or at SIGTERM.
 
 # %%
 # Graceful shutdown
@@ -604,7 +611,7 @@ print(f"finished when it is closed: {len(finished)} of 10")
 # | Implement idempotent message handlers | messages may come twice | page 2 in *JetStream* above, [09](09-good-practice.ipynb) |
 # | Use queue groups for scalability | add a worker, change nothing else | *Queue Groups* above, [05](05-queue-groups.ipynb) |
 # | Enable persistence for critical messages | who is away misses nothing | *JetStream* above, [06](06-jetstream.ipynb) |
-# | Monitor message flow and latency | one sees what is slow before it is late | the last but one cell, [09](09-good-practice.ipynb) |
+# | Monitor message flow and latency | one sees what is slow before it is late | the last cell of this section, [09](09-good-practice.ipynb) |
 # | Handle disconnections gracefully | servers are restarted | *The server is gone* above, [01](01-connect.ipynb), [08](08-when-things-fail.ipynb) |
 #
 # A model such as `Letter` is a JSON schema in Python. It says what is wrong with a message, and where:
@@ -620,8 +627,8 @@ for data in (b'{"number": 1, "text": "hello"}', b'{"number": "one", "text": "hel
         print("refused:", *found["loc"], "-", found["msg"])
 
 # %% [markdown]
-# And how long does a request take here? *p50* is the time that half of them did not exceed, *p99* the time that 99 of 100
-# did not.
+# And how long does a request take here? *p50* is the time that half of them did not exceed, *p99* the time that 99 of
+# 100 did not.
 
 # %%
 # Monitor message flow and latency
@@ -635,8 +642,8 @@ roost.latency_picture(samples_s, title="300 requests, one after the other")
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Write `async def answer_1(client, subject)`: a responder that replies to each request with its text in upper case.
-# Several clients will call it with the same subject; each request has to be handled by one of them only.
+# **1.** Write `async def answer_1(client, subject)`: a responder that replies to each request with its text in upper
+# case. Several clients will call it with the same subject; each request has to be handled by one of them only.
 
 # %% tags=["exercise-1", "quiet"]
 answer_1 = ...
@@ -670,8 +677,8 @@ async def shouts(function):
 await lesson.check(1, answer_1, shouts)
 
 # %% [markdown]
-# **2.** A new agent wants only the newest message of the stream, and all that come later. Give the options for `replay`
-# (above) as a `dict`.
+# **2.** A new agent wants only the newest message of the stream, and all that come later. Give the options for
+# `replay` (above) as a `dict`.
 
 # %% tags=["exercise-2", "quiet"]
 answer_2 = ...

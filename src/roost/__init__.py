@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Address,
         BreakerPolicy,
         Endpoint,
+        Limits,
         Retry,
         Signal,
         StreamEndpoint,
@@ -80,7 +81,7 @@ _HOMES = {
     "roost.bus": "Bus",
     "roost.connecting": "connect",
     "roost.context": "Context",
-    "roost.contracts": "Address BreakerPolicy Endpoint Retry Signal StreamEndpoint Task Topic Workflow",
+    "roost.contracts": "Address BreakerPolicy Endpoint Limits Retry Signal StreamEndpoint Task Topic Workflow",
     "roost.errors": (
         "BreakerOpen ConfigError ConfigMismatch Conflict ConnectError ConnectionClosed DeadlineExceeded Disconnected "
         "HistoryMismatch InvalidMessage JetStreamError NoResponders NotConnected Overloaded "
@@ -162,6 +163,7 @@ __all__ = [
     "JetStreamError",
     "JetStreamStatus",
     "LatencyPicture",
+    "Limits",
     "LoadPicture",
     "NoResponders",
     "NotConnected",

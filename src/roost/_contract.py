@@ -12,7 +12,7 @@ from typing import Any, ClassVar, get_origin
 
 from roost._retry import check_seconds
 from roost._text import quoted
-from roost.codec import Codec, Limits
+from roost.codec import MOST_BYTES, Codec, Limits
 from roost.errors import ConfigError
 from roost.subjects import contract_name
 
@@ -66,6 +66,11 @@ class Contract:
                 )
         if not isinstance(self.limits, Limits):
             raise ConfigError(f"{self}: limits = {quoted(self.limits)}: must be roost.Limits.")
+        if self.limits.max_bytes > MOST_BYTES:
+            raise ConfigError(
+                f"{self}: limits: max_bytes = {self.limits.max_bytes}: must be at most {MOST_BYTES} (64 MiB). Keep larger data "
+                "in a store of your own, and send a path."
+            )
 
     def _check_seconds(self, name: str, *, least: float = 0) -> None:
         check_seconds(str(self), name, getattr(self, name), least=least)

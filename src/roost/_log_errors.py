@@ -30,18 +30,29 @@ class StoreFull(RoostError):
 
     retryable = True
 
-    def __init__(self, *, stream: str, used: int, limit: int, open: int = 0, stored: int = 0) -> None:
+    def __init__(
+        self, *, stream: str, used: int, limit: int, open: int = 0, stored: int = 0, refusal: str = ""
+    ) -> None:
         self.stream = stream
         self.used = used  # bytes
-        self.limit = limit  # bytes
+        self.limit = limit  # bytes; -1: the log has none of its own
         self.open = open  # tasks without an outcome, at most
         self.stored = stored  # of the values that were submitted together
+        self.refusal = refusal  # the server's words, if it has no room: no mark of the log was reached
         kept = f"The first {stored} values were stored" if stored else "Nothing new was stored"
+        if refusal:
+            super().__init__(
+                f"the server has no room for the log {quoted(stream)}, in which {used:,} bytes are used: it refused a "
+                f"write ({clean(refusal, 300)}). {kept}. What was accepted is kept, but cannot end before there is "
+                "room. Enlarge the server's store (max_file_store), the account's share of it or the disk; then set "
+                "the log's max_bytes below that (`roost provision --max-bytes`), so that accepted work can always end."
+            )
+            return
         needs = f", and up to {open} open tasks need room for their outcomes" if open else ""
         super().__init__(
-            f"the log {quoted(stream)} is full: {used} of {limit} bytes are used{needs}. {kept}, "
-            "accepted work goes on. Try again when open tasks have ended or ended runs have been pruned, or raise "
-            "its max_bytes (`roost provision`)."
+            f"the log {quoted(stream)} is full for new work: {used:,} of {limit:,} bytes are used{needs}; the rest is "
+            f"kept for accepted work, which goes on. {kept}. Try again when open tasks have ended or ended runs have "
+            "been pruned, or raise its max_bytes (`roost provision`)."
         )
 
 
@@ -88,7 +99,8 @@ class SubmissionUnknown(RoostError):
         listed = ", ".join(quoted(one) for one in self.ids[:3]) + (", …" if len(self.ids) > 3 else "")
         super().__init__(
             f"whether {len(self.ids)} submission(s) were stored is unknown ({listed}). Submit again with the same "
-            "keys: what was stored is kept and is not doubled."
+            "keys: what was stored is kept and is not doubled. If it stays so, the server acknowledges no writes: see "
+            "its log (a full disk?), or run `roost doctor`."
         )
 
 
@@ -126,8 +138,8 @@ class TaskDead(RoostError):
         self.letter = letter
         self.id = id
         super().__init__(
-            f"task {quoted(id)} is dead after {letter.attempts} attempt(s): {clean(letter.reason, 500)}. Its input "
-            "and history are kept as a dead letter, from which it can be replayed."
+            f"task {quoted(id)} is dead: {clean(letter.reason, 500)}. Its input and history are kept as a dead letter, "
+            "from which it can be replayed."
         )
 
 

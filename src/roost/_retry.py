@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 from roost._text import clean, quoted
-from roost.errors import ConfigError, Reject, RetryLater
+from roost.errors import ConfigError, InvalidMessage, Reject, RetryLater
 
 _MAX_DOUBLINGS = 1000  # 2.0 ** 1024 overflows, and every cap is reached long before
 
@@ -82,13 +82,18 @@ class Retry:
         """
         if isinstance(error, Reject):
             return GiveUp(cause="rejected", reason=_said(error.reason) or "rejected by its handler")
+        if isinstance(error, InvalidMessage) and error.final:
+            return GiveUp(cause="not_retryable", reason=_said(str(error)))
         asked = isinstance(error, RetryLater)
         if not asked and (isinstance(error, self.never_on) or not isinstance(error, self.retry_on)):
             return GiveUp(cause="not_retryable", reason=f"{_described(error)} is not to be tried again")
         if failures >= self.attempts:
-            return GiveUp(
-                cause="exhausted", reason=f"{failures} attempts failed, the last with {_described(error)}"
+            tried = (
+                f"{failures} attempts failed, the last with"
+                if failures != 1
+                else "the only attempt failed with"
             )
+            return GiveUp(cause="exhausted", reason=f"{tried} {_described(error)}")
         return TryAgain(delay_s=error.after_s if isinstance(error, RetryLater) else self.delay_s(failures, u))
 
 

@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Sequence
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 from roost.contracts import Address, Endpoint, Signal, StreamEndpoint, Task, Topic, Workflow, check_kind
@@ -14,7 +15,7 @@ from roost.discovery import TIMEOUT_S, AgentInfo, AgentWatch, Capability, find_a
 from roost.messaging import Answer, Answers, Messenger
 from roost.observe import Event, Explanation, Journal, LoopWatch, Trace
 from roost.observe.explain import explain
-from roost.runs import cancel, send_signal
+from roost.runs import cancel, send_signal, why_open
 from roost.settings import Settings
 from roost.tasks import DeadLetter, Desk, Handle, Log, Ref, list_dead
 from roost.tasks.groups import DeadGroup, dead_groups
@@ -64,7 +65,7 @@ class Bus:
         self.instances: set[str] = set()  # names of those that this bus serves
         self.log = Log(link, settings.namespace, journal)
         self.messenger = Messenger(link, settings.namespace, journal)
-        self.desk = Desk(self.log, self._cancel)
+        self.desk = Desk(self.log, self._cancel, partial(why_open, self.log))
         self._schedules = Schedules(self.log)
         self.upkeep = Upkeep(self.log, inbox=settings.inbox_prefix)
 
@@ -222,7 +223,8 @@ class Bus:
     async def signal(self, run: str, signal: Signal[M], value: M) -> None:
         """Send a signal to a run, which takes it when it waits for one of this kind, now or later.
 
-        Returns when it is stored. Raises InvalidMessage, UnsafeToken, NotConnected, StreamMissing; after
+        It may come before the run is started, so a run that is not there is no error. Returns when it is stored.
+        Raises InvalidMessage, UnsafeToken, NotConnected, StreamMissing, ConfigError when the run is over; after
         RequestTimeout or Disconnected it is not known whether it was stored.
         """
         check_kind("bus.signal", signal, Signal)

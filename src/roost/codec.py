@@ -33,6 +33,10 @@ M = TypeVar("M")
 _MANY_ERRORS = 100  # a list of them all for a hostile 256 KiB payload would block the event loop for 0.1 s
 
 
+MOST_BYTES = 64 * 1024 * 1024
+"""Size of a payload above which no contract takes it: who encodes it has it in memory up to five times."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Limits:
     """What a payload may measure. ConfigError if a limit is out of range."""

@@ -56,8 +56,11 @@ class Context(Generic[D]):
     deps: D
     """What the agent's lifespan yielded."""
     attempt: int
-    """1 for the first attempt of a task, and the first time that an outcome is reported; always 1 for topics and
-    endpoints."""
+    """One more than the attempts that are on record; always 1 for topics and endpoints.
+
+    A first attempt whose process died within a third of the contract's `ack_wait_s` is not on record, unless
+    ``Retry(attempts=1)``: then the next is 1 again. So it does not tell whether effects may have happened; what does
+    is `once`, or the other side by `idempotency_key`. For a reporter, 1 the first time that an outcome is reported."""
     subject: str
     """The subject on which the message came."""
     parameters: Mapping[str, str]
@@ -119,9 +122,9 @@ class Context(Generic[D]):
         The result is what the function is annotated to return (without that, plain JSON), 256 KiB at most. It is
         recorded through outages, and while the store is full, for as long as the attempt may take. Raises what
         the function raises, InvalidMessage (TooLarge) for a result that cannot be kept (the effect has happened
-        then, and is repeated by the next attempt), JetStreamError when the server refuses the record,
-        ConfigError when what is on record is of another type, when an effect calls itself by its name, and
-        outside of a task.
+        then: a handler that fails of it is not tried again, its task is a dead letter at once), JetStreamError when
+        the server refuses the record, ConfigError when what is on record is of another type, when an effect calls
+        itself by its name, and outside of a task.
         """
         if self._ref is None:
             raise ConfigError("only the handler of a task has a record: ctx.once works in tasks")

@@ -46,7 +46,7 @@ import math
 from collections.abc import Sequence
 from copy import copy
 from datetime import UTC, datetime
-from typing import Self
+from typing import ClassVar, Self
 
 from roost._error_parts import Difference, Portable, RoostError
 from roost._log_errors import (
@@ -147,8 +147,7 @@ class NotConnected(RoostError, ConnectionError):
     def __init__(self, operation: str) -> None:
         self.operation = clean(operation)
         super().__init__(
-            f"not connected to the server: {self.operation} was not sent. Roost goes on reconnecting; try again "
-            "later, or submit the work as a task once the connection is back."
+            f"not connected to the server: {self.operation} was not sent. Roost goes on reconnecting; try again later."
         )
 
 
@@ -311,18 +310,39 @@ class BreakerOpen(RoostError):
 class InvalidMessage(RoostError, ValueError):
     """A payload does not fit its contract. `field` is a path such as `pages.0.url`, empty for the whole."""
 
+    final: bool = False
+    """Whether it is told of a result whose function has run: what fails of it is not tried again."""
+    _remedy: ClassVar[str] = "correct the sender, or the model that both sides share"
+    _input_remedy: ClassVar[str] = "correct the value, or the model that both sides share"
+
     def __init__(self, *, subject: str, field: str, reason: str) -> None:
         self.subject = subject
         self.field = clean(field)
         self.reason = clean(reason, 500)
         super().__init__(
-            f"message on {quoted(subject)} refused: {self._what}. It reached no handler; correct the sender, or the "
-            "model that both sides share."
+            f"message on {quoted(subject)} refused: {self._what}. It reached no handler; {self._remedy}."
         )
 
     @property
     def _what(self) -> str:
         return f"{f'field {self.field!r}' if self.field else 'the payload'}: {self.reason}"
+
+    def of_input(self, contract: object) -> Self:
+        """The same, told of a value that was to be submitted: by its contract, such as ``Task 'scan'``."""
+        error = copy(self)
+        error.args = (f"{contract}: {self._what}. It was not submitted; {self._input_remedy}.",)
+        return error
+
+    def of_result(self, function: str) -> Self:
+        """The same, told of what a function within a handler returned, such as ``ctx.once 'charge'``: it has run."""
+        error = copy(self)
+        error.final = True
+        error.args = (
+            f"{function} has run, but its result cannot be kept: {self._what}. An attempt that fails of this is the "
+            "last, for another would repeat what was done. Let the function return what can be kept, such as an id or "
+            "a reference; a replay of the dead letter calls it again.",
+        )
+        return error
 
     def of_outcome(self) -> Self:
         """The same, told of an outcome in the log: its handler ran, and nothing of it is lost."""
@@ -338,14 +358,13 @@ class InvalidMessage(RoostError, ValueError):
 class TooLarge(InvalidMessage):
     """The payload has `size` bytes where `limit` bytes are allowed."""
 
+    _remedy = "store large data elsewhere and send a reference to it"
+    _input_remedy = f"give the contract limits=Limits(max_bytes=…), up to 64 MiB, or {_remedy}"
+
     def __init__(self, *, subject: str, size: int, limit: int) -> None:
         self.size = size
         self.limit = limit
-        super().__init__(
-            subject=subject,
-            field="",
-            reason=f"{size} bytes, allowed are {limit}; store large data elsewhere and send a reference to it",
-        )
+        super().__init__(subject=subject, field="", reason=f"{size} bytes, allowed are {limit}")
 
 
 class UnsafeToken(RoostError, ValueError):

@@ -187,6 +187,9 @@ def test_an_agent_that_is_frozen_is_told_of(nats_url: str, namespace: str, tmp_p
             assert process.stdout is not None
             await process.stdout.readline()
             process.send_signal(signal.SIGSTOP)
+            listed = await asyncio.to_thread(CliRunner().invoke, app, ["agents", *where])
+            assert listed.stderr.startswith("no agent answers\n1 connected and silent"), listed.stderr
+            assert "sleeper-" in listed.stderr
             return await asyncio.to_thread(told, *where)
         finally:
             process.kill()

@@ -16,6 +16,7 @@ from pathlib import Path
 from course_kit import NOTEBOOKS
 from playwright.sync_api import Page, sync_playwright
 
+IN_CI = bool(os.environ.get("CI"))
 CHROMIUM = next((found for name in ("chromium", "chromium-browser") if (found := shutil.which(name))), "")
 FLAGS = [
     "--no-sandbox",
@@ -112,6 +113,8 @@ def _started(process: subprocess.Popen[bytes], runtime: Path, log: Path) -> str:
 @contextmanager
 def browser(*, dark: bool = False) -> Iterator[Page]:
     """A page of a Chromium without a window."""
+    if not CHROMIUM:
+        raise RuntimeError("there is no Chromium on the PATH; apt-get install chromium, as .ci/run does")
     with sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
         try:

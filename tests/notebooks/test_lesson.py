@@ -6,6 +6,7 @@ import asyncio
 import json
 import os
 import signal
+import subprocess
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ from lesson import Lesson
 from lesson_place import Place, examine
 from nbclient.exceptions import CellExecutionError
 
-from roost.server import LocalServer
+from roost.server import LocalServer, find_server
 
 ALL = {"jetstream": "", "schedules": "", "trace": "", "agents": "", "local servers": ""}
 
@@ -101,6 +102,25 @@ async def test_a_hub_is_examined_by_trying(shared: LocalServer) -> None:
         await examine(url_of(shared, "mute"), prefix="mute")
 
 
+@pytest.fixture
+def plain_url() -> Iterator[str]:
+    """A server without JetStream, which LocalServer always has."""
+    command = [str(find_server()), "-a", "127.0.0.1", "-p", "-1"]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        lines = iter(server.stderr)
+        address = next(line.split()[-1] for line in lines if "Listening for client connections" in line)
+        assert any("Server is ready" in line for line in lines)
+        yield f"nats://{address}"
+        server.kill()
+
+
+async def test_a_server_without_jetstream_is_told_in_words(plain_url: str) -> None:
+    place = await examine(plain_url, prefix="ada")
+    assert place.missing["jetstream"] == place.missing["schedules"]
+    assert place.missing["jetstream"].startswith("JetStream is not switched on at this server")
+
+
 async def test_nobody_at_nats_url_is_told_with_what_to_do() -> None:
     with pytest.raises(ConnectionError, match="unset NATS_URL"):
         await examine("nats://ada:secret@127.0.0.1:1", prefix="ada")
@@ -113,6 +133,15 @@ def test_a_cell_that_cannot_run_here_is_one_line_instead(capsys: pytest.CaptureF
     assert mine._skip(["x = 1\n"]) == ["x = 1\n"]
     mine.skipped("jetstream")
     assert capsys.readouterr().out == "Not run here: this cell needs jetstream, but there is none.\n"
+
+
+def test_a_check_that_cannot_run_here_says_so_for_its_exercise(capsys: pytest.CaptureFixture[str]) -> None:
+    mine = a_lesson(jetstream="there is none")
+    cell = ["# needs: jetstream\n", "await lesson.check(\n", "    2, answer_2, tried)\n"]
+    assert mine._skip(cell) == ["__lesson__.skipped('jetstream', 2)\n"]
+    mine.skipped("jetstream", 2)
+    said = "Exercise 2: Not run here: this cell needs jetstream, but there is none.\n"
+    assert capsys.readouterr().out == said
 
 
 def test_the_card_names_the_sections_that_cannot_run() -> None:
@@ -254,6 +283,23 @@ def test_a_solution_without_its_exercise_is_refused(tmp_path: Path) -> None:
     (tmp_path / "solutions" / source.name).write_text("# %% exercise-1\nanswer_1 = 3\n")
     with pytest.raises(ValueError, match="without an exercise: exercise-1"):
         build.read(source, solved=True)
+
+
+def test_an_exercise_that_cannot_run_here_is_not_wrong(tmp_path: Path) -> None:
+    source = write(tmp_path, "print('Exercise 1: Not run here: no JetStream.')", "print('Nothing is left.')")
+    cells = source.read_text()
+    source.write_text(f'# %% tags=["exercise-1", "quiet"]\nanswer_1 = ...\n\n{cells}')
+    (tmp_path / "solutions").mkdir()
+    (tmp_path / "solutions" / source.name).write_text("# %% exercise-1\nanswer_1 = 3\n")
+    assert build.check(source)[1] == []
+    source.write_text(source.read_text().replace("Not run here", "not right yet"))
+    assert build.check(source)[1] == ["Exercise 1: not right yet: no JetStream."]
+
+
+def test_notebooks_of_one_learner_run_one_after_the_other(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        build.main(["--check", "--jobs", "2", "--nats-url", "nats://127.0.0.1:1"])
+    assert "one notebook at a time" in capsys.readouterr().err
 
 
 def test_a_failing_cell_is_an_error_of_the_run(tmp_path: Path) -> None:

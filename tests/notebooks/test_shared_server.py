@@ -35,7 +35,7 @@ def chosen(pytestconfig: pytest.Config, *names: str) -> list[Path]:
 
 async def check(server: LocalServer, user: str, sources: list[Path]) -> str:
     """What the build's command says of these notebooks on the shared server; empty if all is well."""
-    command = ["-m", "notebooks.build", "--check", "--jobs", "1", *(str(source) for source in sources)]
+    command = ["-m", "notebooks.build", "--check", *(str(source) for source in sources)]
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         *[*command, "--nats-url", url_of(server, user), "--prefix", user],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 from pathlib import Path
 from typing import Any
 
@@ -40,6 +41,31 @@ def test_every_exercise_has_a_solution_and_is_stored_unanswered(source: Path) ->
     assert 2 <= len(exercises) <= 3
     for name in exercises:
         assert f"Exercise {name.removeprefix('exercise-')}: not answered yet." in build.shown(stored(source))
+
+
+@each
+def test_a_solution_sets_what_its_exercise_asks_for(source: Path) -> None:
+    """Otherwise the exercise was changed and its solution was not."""
+    answers = build.solutions(source)
+    for cell in build.read(source).cells:
+        for name in build.exercises_of(cell):
+            missing = names_set(cell.source) - names_set(answers[name])
+            assert not missing, f"{source.stem}: the solution of {name} sets no {', '.join(sorted(missing))}"
+
+
+def names_set(code: str) -> set[str]:
+    """The variables, functions and classes that a cell makes."""
+    tree = compile(code, "cell", "exec", ast.PyCF_ONLY_AST | ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
+    assert isinstance(tree, ast.Module)
+    made = {
+        one.name
+        for one in tree.body
+        if isinstance(one, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)
+    }
+    assigned = [
+        one for statement in tree.body if isinstance(statement, ast.Assign) for one in statement.targets
+    ]
+    return made | {one.id for one in assigned if isinstance(one, ast.Name)}
 
 
 def test_every_solution_and_every_stored_notebook_has_its_source() -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
+import subprocess
+import sys
 import threading
 import time
 
@@ -12,6 +15,7 @@ from pydantic import BaseModel
 
 import roost
 from roost.observe import Journal, LoopWatch
+from roost.testing import faults
 
 
 class Work(BaseModel):
@@ -54,6 +58,38 @@ async def test_the_handler_is_named_while_it_blocks(
     assert at < freed[0]
     assert text in caplog.text
     assert "it goes on now" in caplog.text
+
+
+SLEEPER = """
+import asyncio, sys
+from roost.observe import Journal, LoopWatch
+
+async def main():
+    journal = Journal()
+    watch = LoopWatch(journal)
+    watch.on_blocked = lambda text: print("blocked", text, flush=True)
+    journal.watch(lambda event: print(event.kind, event.reason, flush=True))
+    with watch.running():
+        print("ready", flush=True)
+        await asyncio.to_thread(sys.stdin.readline)
+
+asyncio.run(main())
+"""
+
+
+def test_a_process_that_was_suspended_accuses_nobody() -> None:
+    """Bug: "blocked for 1 s by a callback, in select", with the advice to make the handler a plain `def`."""
+    with subprocess.Popen([sys.executable, "-c", SLEEPER], stdin=-1, stdout=-1, text=True) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "ready\n"
+        with faults.frozen(process):
+            time.sleep(1.6)  # the length of the fault
+        said = process.stdout.readline()
+        process.stdin.close()
+        rest = process.stdout.read()
+    assert re.match(r"process_stood_still for [12]\.\d s: it was suspended, ", said)
+    assert "blocked" not in rest
 
 
 async def test_a_loop_that_is_not_blocked_is_not_told_of(nats_url: str, namespace: str) -> None:

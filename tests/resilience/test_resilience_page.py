@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+import pytest
 from resilience_kit import Facts, Query
 
 import roost
@@ -13,7 +14,9 @@ import roost
 PAGE = Path(__file__).parents[2] / "docs" / "resilience.md"
 
 
-async def test_its_snippets_run(nats_url: str, namespace: str) -> None:
+async def test_its_snippets_run(
+    nats_url: str, namespace: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(snippets) >= 4
 
@@ -48,4 +51,5 @@ async def test_its_snippets_run(nats_url: str, namespace: str) -> None:
         assert (await names["forecast"]("Rome")).startswith("unknown; ask again in")
         assert names["lookup"].idempotent
         assert names["agent"].job.pauses == ("digest",)
-        assert "No breaker opened." in names["picture"].text()
+    await names["main"]()
+    assert "weather" in capsys.readouterr().out

@@ -269,6 +269,25 @@ async def test_a_result_that_cannot_be_kept_is_told_and_leaves_no_record(
         assert await records(bus, handle.id, "step") == []
 
 
+async def test_a_step_whose_result_cannot_be_kept_is_not_repeated(nats_url: str, namespace: str) -> None:
+    """Bug: each attempt of the workflow called its function again."""
+    calls: list[int] = []
+
+    async def large() -> str:
+        calls.append(1)
+        return "x" * (256 * 1024)
+
+    async def workflow(value: Number, run: roost.Run[Any]) -> Report:
+        await run.step("large", large)
+        return Report(numbers=[])
+
+    async with roost.connect(nats_url, namespace=namespace) as bus, bus.serving(agent_of((plan, workflow))):
+        handle = await bus.start(plan, Number(n=1))
+        with pytest.raises(roost.TaskDead, match="step 'large' has run, but its result cannot be kept"):
+            await handle.result(timeout_s=SOON_S)
+    assert calls == [1]
+
+
 async def test_calls_may_run_side_by_side_and_are_found_again(nats_url: str, namespace: str) -> None:
     runs: list[int] = []
 

@@ -20,7 +20,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = 10_000
 """In so many histories a mutant must be noticed."""
-OTHERS = 8
+OTHERS = 16
 """So many histories may fail for another reason first: a broken promise also stops some for good."""
 CONTROL = 300
 LIMIT_S = 600

@@ -1,4 +1,4 @@
-"""Thousands of seeded histories of the real code over the simulated server: each keeps every promise.
+"""Hundreds of seeded histories of the real code over the simulated server: each keeps every promise.
 
 A failing seed is printed with the command that plays it again, step by step. SIM_SECONDS in the environment says
 how long to go on (default 15 s, at most 10,000 seeds).

@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 import roost
+from roost.server import LocalServer, ServerOptions
 from roost.tasks import outcomes
 from roost.tasks.room import FRESH_S
 from tasks.support import SOON_S, Events, Number, agent_of, api, plus_one, provision, records, stranger
@@ -212,3 +213,75 @@ async def test_tasks_that_nobody_serves_are_counted_by_the_server(nats_url: str,
         for number in range(200):
             await bus.submit(add, Number(n=number))
         assert await bus.log.room._count_open() == 200
+
+
+async def test_what_is_stored_already_needs_no_room(nats_url: str, namespace: str) -> None:
+    """Bug: with a full store, a repetition under a key that was stored raised StoreFull, "nothing new was stored"."""
+    limit = 1_000_000
+    values = [f"{n:04}" + "x" * 1_000 for n in range(1000)]
+    ordered = roost.Task("ordered", str, Number, order_key=lambda value: "one", deadline_s=600)
+    async with stranger(nats_url) as nc:
+        await provision(nc, namespace, max_bytes=limit)
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        first = await bus.submit(text, "first", key="first")
+        queued = await bus.submit(ordered, "queued", key="queued")
+        later = await bus.submit(text, "later", key="later", delay_s=3600)
+        with pytest.raises(roost.StoreFull) as full:
+            await bus.submit_many(text, values, key=lambda value: value[:4])
+        stored = full.value.stored
+        assert stored > 100
+        await fill(nats_url, namespace)
+        await bus.log.room._begin_look()
+        for known, again in (
+            (first, await bus.submit(text, "first", key="first")),
+            (queued, await bus.submit(ordered, "queued", key="queued")),
+            (later, await bus.submit(text, "later", key="later", delay_s=3600)),
+        ):
+            assert (again.id, again.created) == (known.id, False)
+        repeated = await bus.submit_many(text, values[:stored], key=lambda value: value[:4])
+        assert [one.created for one in repeated] == [False] * stored
+        with pytest.raises(roost.StoreFull) as full:
+            await bus.submit_many(text, values, key=lambda value: value[:4])
+        assert full.value.stored >= stored, "it counts what is stored, and not what is new"
+        with pytest.raises(roost.Conflict):
+            await bus.submit(text, "another", key="first")
+        with pytest.raises(roost.StoreFull):
+            await bus.submit(text, "new", key="new")
+
+
+async def until_full(bus: roost.Bus, accepted: list[roost.Handle[Number]]) -> None:
+    while True:
+        number = len(accepted)
+        accepted.append(await bus.submit(text, f"{number:05}" + "x" * 100_000, key=str(number)))
+
+
+@pytest.mark.parametrize(
+    "limits",
+    [
+        "jetstream { max_file_store: 4MB }",
+        "accounts { A { jetstream { max_file: 4MB }, users: [{user: a, password: p}] } }\nno_auth_user: a",
+    ],
+    ids=["server", "account"],
+)
+async def test_a_server_without_room_is_told_of_as_it_is(limits: str) -> None:
+    """Bug: a log without a limit of its own was "full: 8000000 of -1 bytes are used", and accepted work "goes on"."""
+    with LocalServer(ServerOptions(extra_config=limits)) as server:
+        async with roost.connect(server.url) as bus:
+            accepted: list[roost.Handle[Number]] = []
+            with pytest.raises(roost.StoreFull) as full:
+                await until_full(bus, accepted)
+            assert len(accepted) > 30
+            said = str(full.value)
+            assert "the server has no room for the log" in said
+            assert "-1" not in said
+            assert "goes on" not in said
+            assert full.value.refusal
+            for _ in range(20):
+                with pytest.raises(roost.StoreFull) as full:
+                    await until_full(bus, accepted)
+            assert 4_000_000 < full.value.used < 4_400_000, "what was refused takes no room"
+            with pytest.raises(roost.StoreFull, match="no room"):
+                await bus.submit_many(text, ["x" * 100_000, "y" * 100_000])
+            with pytest.raises(roost.StoreFull, match="no room"):
+                await bus.submit(text, "z" * 100_000, delay_s=60)
+            assert not (await bus.submit(text, "00000" + "x" * 100_000, key="0")).created

@@ -371,6 +371,8 @@ async def test_nothing_is_sent_of_what_is_too_large(
                 await attempt
             assert caught.value.size == caught.value.limit + 2
             assert f"{caught.value.size} bytes, allowed are {caught.value.limit}" in str(caught.value)
+        with pytest.raises(TooLarge, match=r"^Task 'plain': .* limits=Limits\(max_bytes=…\), up to 64 MiB"):
+            await bus.submit(plain, "x" * INLINE_BYTES)
         monkeypatch.setattr(objects_module, "MOST_BYTES", MIB)
         with pytest.raises(TooLarge, match="allowed are 1048576"):
             await bus.submit(never, text(2 * MIB))

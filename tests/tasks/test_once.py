@@ -347,7 +347,11 @@ async def test_a_result_may_be_nothing_or_come_from_what_is_no_async_function(
 async def test_a_result_that_is_too_large_is_refused_with_size_and_limit(
     nats_url: str, namespace: str
 ) -> None:
+    """Bug: the effect was repeated by each attempt, and the error said that it had reached no handler."""
+    calls: list[int] = []
+
     async def long() -> str:
+        calls.append(1)
         return "x" * (256 * 1024)
 
     async def handler(value: Number, ctx: roost.Context) -> int:
@@ -357,8 +361,32 @@ async def test_a_result_that_is_too_large_is_refused_with_size_and_limit(
         outcome = await outcome_of(bus, handler)
         assert await records(bus, "once") == []
     assert isinstance(outcome, roost.Dead)
-    assert "262146" in outcome.letter.error.replace(",", "")
-    assert "262144" in outcome.letter.error.replace(",", "")
+    assert calls == [1]
+    assert outcome.letter.reason.startswith("ctx.once 'long' has run, but its result cannot be kept: ")
+    assert "262146 bytes, allowed are 262144" in outcome.letter.reason
+
+
+async def test_a_result_that_the_stream_does_not_take_is_not_asked_for_again(
+    nats_url: str, namespace: str
+) -> None:
+    calls: list[int] = []
+
+    async def wide() -> str:
+        calls.append(1)
+        async with stranger(nats_url) as nc:
+            config = (await api(nc, f"STREAM.INFO.ROOST_{namespace}"))["config"] | {"max_msg_size": 1000}
+            await api(nc, f"STREAM.UPDATE.ROOST_{namespace}", config)
+        return "x" * 2000
+
+    async def handler(value: Number, ctx: roost.Context) -> int:
+        return len(await ctx.once("wide", wide))
+
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        outcome = await outcome_of(bus, handler)
+    assert isinstance(outcome, roost.Dead)
+    assert calls == [1]
+    assert "cannot be kept" in outcome.letter.reason
+    assert "max_msg_size" in outcome.letter.reason
 
 
 async def test_where_there_is_no_task_there_is_no_record(nats_url: str, namespace: str) -> None:

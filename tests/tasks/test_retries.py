@@ -172,12 +172,26 @@ async def test_an_attempt_over_its_time_is_ended_and_tried_again(
     assert outcome.history[0].error.startswith("AttemptTimeout: no result within 0.2 s")
 
 
-async def test_a_result_that_does_not_fit_the_contract_is_a_failure(nats_url: str, namespace: str) -> None:
-    async def wrong(value: Number) -> Any:
-        return {"n": "many"}
+@pytest.mark.parametrize(
+    ("returned", "said"),
+    [
+        ({"n": "many"}, "should be a valid string"),
+        ("x" * 1001, "1003 bytes, allowed are 1000 (limits=Limits(max_bytes=…))"),
+    ],
+)
+async def test_a_result_that_does_not_fit_the_contract_is_a_dead_letter_at_once(
+    nats_url: str, namespace: str, returned: Any, said: str
+) -> None:
+    """Bug: its handler ran as often as it had attempts, with all its effects."""
 
-    outcome = await outcome_of(nats_url, namespace, roost.Task("misfit", Number, Number, retry=quick), wrong)
-    assert letter(outcome).attempts == 3
+    async def wrong(value: Number) -> Any:
+        return returned
+
+    task = roost.Task("misfit", Number, str, retry=quick, limits=Limits(max_bytes=1000))
+    outcome = await outcome_of(nats_url, namespace, task, wrong)
+    assert letter(outcome).attempts == 1
+    assert letter(outcome).reason.startswith("its result cannot be stored: the handler of 'misfit' ran, ")
+    assert said in letter(outcome).reason
     assert "UnfitResult" in letter(outcome).error
 
 

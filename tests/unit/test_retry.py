@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from roost.contracts import GiveUp, Retry, TryAgain
-from roost.errors import ConfigError, Reject, RetryLater
+from roost.errors import ConfigError, InvalidMessage, Reject, RetryLater
 
 unit = st.floats(0, 1, exclude_max=True)
 
@@ -43,7 +43,19 @@ def test_an_exception_is_tried_again_until_the_attempts_are_used_up() -> None:
 
 
 def test_one_attempt_means_no_second() -> None:
-    assert isinstance(Retry(attempts=1).verdict(OSError(), 1, 0.0), GiveUp)
+    verdict = Retry(attempts=1).verdict(OSError("gone"), 1, 0.0)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason == "the only attempt failed with OSError: gone"
+
+
+def test_what_has_run_and_cannot_be_kept_is_not_repeated() -> None:
+    refused = InvalidMessage(subject="s", field="", reason="too much")
+    assert isinstance(Retry().verdict(refused, 1, 0.0), TryAgain)
+    verdict = Retry().verdict(refused.of_result("ctx.once 'charge'"), 1, 0.0)
+    assert isinstance(verdict, GiveUp)
+    assert verdict.reason.startswith(
+        "ctx.once 'charge' has run, but its result cannot be kept: the payload: too much."
+    )
 
 
 def test_a_rejected_task_is_never_tried_again() -> None:

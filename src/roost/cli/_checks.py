@@ -17,6 +17,7 @@ from roost.pictures._axis import duration
 from roost.tasks.provision import RESERVE
 from roost.tasks.records import RECORD_LIMITS
 from roost.tasks.retention import Retention
+from roost.tasks.room import OUTCOME_BYTES
 
 Verdict = Literal["ok", "warn", "fail", "unknown"]
 
@@ -194,16 +195,22 @@ def _is_late(replica: Mapping[str, Any]) -> bool:
     return bool(replica.get("offline")) or not replica.get("current")
 
 
-def room(used: int, limit: int) -> Check:
-    """Bytes of the log, and what it may take; -1: no limit."""
+def room(used: int, limit: int, open: int = 0) -> Check:
+    """Bytes of the log, and what it may take; -1: no limit. `open` tasks will need room for their outcomes."""
     if limit <= 0:
-        advice = "a full disk stops the server: roost provision --max-bytes SIZE refuses new work before that"
+        advice = (
+            "a full server takes no outcomes either: roost provision --max-bytes SIZE, below its max_file_store and "
+            "its disk, refuses new work before that"
+        )
         return Check(name="room", verdict="warn", found=f"{size(used)} in use, no limit", advice=advice)
     told = f"{used / limit:.0%} of {size(limit)}; new work is refused at {RESERVE:.0%}"
-    if used >= RESERVE * limit:
+    kept = open * OUTCOME_BYTES
+    if used + kept > FILLING * limit and kept:
+        told += f", or when what {open:,} open tasks need for their outcomes ({size(kept)}) fills the rest"
+    if used >= RESERVE * limit or used + kept >= limit:
         advice = "roost provision --max-bytes SIZE, or let ended runs go (--retention)"
         return Check(name="room", verdict="fail", found=told, advice=advice)
-    if used >= FILLING * limit:
+    if used >= FILLING * limit or used + kept >= FILLING / RESERVE * limit:
         advice = "soon: roost provision --max-bytes SIZE, or let ended runs go (--retention)"
         return Check(name="room", verdict="warn", found=told, advice=advice)
     return Check(name="room", verdict="ok", found=told)

@@ -1,4 +1,4 @@
-"""What `roost doctor` asks: the server, the log, the consumers, the agents. It changes nothing.
+"""What `roost doctor` asks: the server, the log, the consumers, the agents. It changes nothing that stays.
 
 Each question may be refused or left without an answer; then its check is `unknown`, and the others go on.
 """
@@ -17,15 +17,16 @@ from roost._text import clean
 from roost.bus import Bus
 from roost.cli import _checks
 from roost.cli._checks import Check, Verdict, listed
+from roost.cli._silent import silent
+from roost.cli._standstill import deadlines, runs, writes
 from roost.cli.terminal import until
 from roost.discovery import AgentInfo
 from roost.errors import (
     JetStreamError,
-    NoResponders,
     PermissionDenied,
-    RequestTimeout,
     RoostError,
 )
+from roost.server.profiles import ALWAYS, SYNC
 from roost.tasks.administer import Contracted, provision
 from roost.tasks.backlog import Backlog, backlog
 from roost.tasks.log import parse_time
@@ -39,20 +40,16 @@ from roost.tasks.provision import (
     timetable_stream,
 )
 from roost.tasks.retention import Retention
-from roost.transport import Message
 from roost.transport.jetstream import STREAM_NOT_FOUND
 from roost.transport.wire import is_loopback
 
 R = TypeVar("R")
 
+LAZILY = {"sync_interval": 120e9}
+"""The default of nats-server, in nanoseconds."""
 MONITOR_PORT = 8222
 """Where nats-server tells about itself by custom, and in what `roost server config` prints."""
 ASK_S = 1.0
-QUIET_S = 0.2
-"""Seconds without a further answer after which nobody else is waited for."""
-PROBE_S = 1.0
-"""Seconds that an agent has to answer before it counts as silent."""
-MOST_CONNECTIONS = 1024
 
 
 async def examine(
@@ -68,7 +65,7 @@ async def examine(
     told = await _or(None, lambda: _user_info(bus))
     found.append(_checks.clock(_ahead_s(told)))
     found.append(_checks.acks((told or {}).get("server", {}).get("feature_flags")))
-    found.append(await _power_cut(bus, monitors))
+    found.append(await _power_cut(bus, monitors, (told or {}).get("server") or {}))
     if any(one.name == "JetStream" and one.verdict == "fail" for one in found):
         return found
     try:
@@ -81,7 +78,7 @@ async def examine(
         return [*found, Check(name="log", verdict="warn", found=text, advice=advice)]
     except RoostError as error:
         return [*found, _not_known("log", error), *await _agents_only(bus)]
-    return [*found, *_log(bus, info), *await _work(bus, contracts, reports)]
+    return [*found, *await _log(bus, info), *await _work(bus, contracts, reports)]
 
 
 async def _connection(bus: Bus, soon: str) -> list[Check]:
@@ -131,8 +128,10 @@ def _seconds(stamp: str) -> float:
 # Power cuts ---------------------------------------------------------------------------------------
 
 
-async def _power_cut(bus: Bus, monitors: Sequence[str]) -> Check:
-    """What the servers say about their disks: to the system account, or on their monitoring ports."""
+async def _power_cut(bus: Bus, monitors: Sequence[str], told: dict[str, Any]) -> Check:
+    """What the servers say about their disks: to the system account, on their monitoring ports, or in what `told`
+    says about the one that this is, if `roost server` runs it.
+    """
     info = bus.link.client._server_info
     own = str(info.get("server_id", ""))
     found: dict[str, tuple[str, dict[str, Any]]] = {}
@@ -144,6 +143,10 @@ async def _power_cut(bus: Bus, monitors: Sequence[str]) -> Check:
                 name="power cut", verdict="unknown", found=text, advice="it is the server's option `http`"
             )
         found[str(varz.get("server_id"))] = _synced(varz)
+    sync = (told.get("metadata") or {}).get(SYNC)
+    if sync is not None and own not in found:
+        server = str(told.get("name", ""))
+        return _checks.power_cut([(server, {"sync_always": sync == ALWAYS, **LAZILY})], unasked=False)
     if own not in found:
         answer = await _or(
             None, lambda: bus.link.requests.ask(f"$SYS.REQ.SERVER.{own}.VARZ", timeout_s=ASK_S)
@@ -182,21 +185,31 @@ def _clustered(bus: Bus) -> bool:
     return bool(cluster) and cluster != info.get("server_name")  # as a leaf node that stands alone has it
 
 
-def _log(bus: Bus, info: dict[str, Any]) -> list[Check]:
-    config, state = info["config"], info["state"]
+async def _log(bus: Bus, info: dict[str, Any]) -> list[Check]:
+    config = info["config"]
     differ = differences(stream_config(bus.log.subjects), config)
     found = [
         _checks.configuration("log", f"stream {bus.log.stream}", differ),
         _checks.copies(
             int(config.get("num_replicas", 1)), info.get("cluster") or {}, clustered=_clustered(bus)
         ),
-        _checks.room(int(state["bytes"]), int(config.get("max_bytes", -1))),
+        await _check("writes", lambda: writes(bus)),
+        await _check("room", lambda: _room(bus, info)),
     ]
     try:
         found.append(_checks.retention(Retention.of(config)))
     except RoostError as error:
         found.append(Check(name="retention", verdict="fail", found=clean(str(error), 300)))
     return found
+
+
+async def _room(bus: Bus, info: dict[str, Any]) -> Check:
+    limit = int(info["config"].get("max_bytes", -1))
+    open = 0
+    if limit > 0:
+        rows, _ = await backlog(bus.log)
+        open = await bus.log.room.open_tasks(one.name for one in rows if not one.consumer)
+    return _checks.room(int(info["state"]["bytes"]), limit, open)
 
 
 async def _work(bus: Bus, contracts: Sequence[Contracted], reports: Sequence[Reported]) -> list[Check]:
@@ -209,6 +222,8 @@ async def _work(bus: Bus, contracts: Sequence[Contracted], reports: Sequence[Rep
         found += [_not_known(name, error) for name in ("paused", "unserved", "dead letters")]
     else:
         found += [_paused(rows), _unserved(rows, agents, complete=complete), _dead(rows)]
+    found.append(await _check("deadlines", lambda: deadlines(bus)))
+    found.append(await _check("runs", lambda: runs(bus)))
     found.append(await _check("agents", lambda: _agents(bus, agents)))
     return found
 
@@ -282,8 +297,10 @@ def _paused(rows: Sequence[Backlog]) -> Check:
 def _unserved(rows: Sequence[Backlog], agents: Sequence[AgentInfo] | None, *, complete: bool) -> Check:
     """Contracts whose tasks wait while nobody is there for them."""
     waiting = [one for one in rows if one.waiting and not one.paused_until]
-    idle = [one for one in waiting if not one.pulls]
-    if agents is not None:
+    idle = [one for one in waiting if not one.pulls]  # all hands are full, or nobody is there
+    if agents is None:
+        idle = [one for one in idle if not one.in_work]
+    else:
         idle = [one for one in idle if not any(agent.handles(one.name) for agent in agents)]
     told = listed([f"{one.waiting:,} of {clean(one.name, 64)}" for one in idle])
     if idle and agents is None:
@@ -326,72 +343,17 @@ async def _agents(bus: Bus, agents: Sequence[AgentInfo] | None) -> Check:
     if agents is None:
         return Check(name="agents", verdict="unknown", found="this user may not ask them ($SRV.INFO)")
     told = f"{len(agents)} answer" + ("s" if len(agents) == 1 else "") if agents else "nobody answers"
-    connected = await _connected(bus)
-    if connected is None:
+    frozen = await silent(bus, agents)
+    if frozen is None:
         text = f"{told}; this user may not see who is connected and silent"
         return Check(
             name="agents", verdict="unknown", found=text, advice="roost agents --watch shows who falls silent"
         )
-    missing = sorted(connected - {(one.agent, one.instance) for one in agents})
-    asked = await asyncio.gather(*(_is_silent(bus, *one) for one in missing[:50]))
-    silent = [
-        clean(instance, 80) for (_, instance), is_silent in zip(missing, asked, strict=False) if is_silent
-    ]
-    if silent:
-        text = f"{told}; connected and silent: {listed(silent)}"
+    if frozen:
+        text = f"{told}; connected and silent: {listed([clean(one, 80) for _, one in frozen])}"
         advice = "frozen, or its event loop is blocked: look at its process and its log (`loop_blocked`)"
         return Check(name="agents", verdict="warn", found=text, advice=advice)
     return Check(name="agents", verdict="ok", found=f"{told}, none is silent")
-
-
-async def _is_silent(bus: Bus, agent: str, instance: str) -> bool:
-    try:
-        await bus.link.requests.ask(f"$SRV.INFO.{agent}.{instance}", timeout_s=PROBE_S)
-    except RequestTimeout:
-        return True
-    except NoResponders:  # it has left meanwhile
-        return False
-    return False
-
-
-async def _connected(bus: Bus) -> set[tuple[str, str]] | None:
-    """Agent and instance of all that have a connection, as the servers know it; None if they do not say."""
-    body = json.dumps({"subscriptions": True, "limit": MOST_CONNECTIONS}).encode()
-    answers = await _all_answers(bus, "$SYS.REQ.ACCOUNT.PING.CONNZ", body)
-    if not answers:
-        return None
-    found = set()
-    for answer in answers:
-        for one in (json.loads(answer.data).get("data") or {}).get("connections") or ():
-            subjects = [str(subject).split(".") for subject in one.get("subscriptions_list") or ()]
-            if any(words[0] == bus.namespace for words in subjects):  # of this namespace
-                found |= {(w[2], w[3]) for w in subjects if len(w) == 4 and w[:2] == ["$SRV", "INFO"]}
-    return found
-
-
-async def _all_answers(bus: Bus, subject: str, body: bytes) -> list[Message]:
-    """Of every server; none if this user may not ask."""
-    client, news, found = bus.link.client, asyncio.Event(), list[Message]()
-
-    def take(message: Message) -> None:
-        if not message.status:
-            found.append(message)
-        news.set()
-
-    inbox = client.new_inbox()
-    listener = client.listen(inbox, take)
-    try:
-        client.send(subject, body, inbox)
-        patience_s = ASK_S
-        while True:
-            news.clear()
-            try:
-                await asyncio.wait_for(news.wait(), patience_s)
-            except TimeoutError:
-                return found
-            patience_s = QUIET_S
-    finally:
-        client.unlisten(listener)
 
 
 # What may not be known ----------------------------------------------------------------------------

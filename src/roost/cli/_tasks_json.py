@@ -27,6 +27,7 @@ def history_json(one: TaskHistory, id: str) -> dict[str, Any]:
         "run": one.run,
         "status": one.status,
         "submitted": stamp(one.submitted_s),
+        "begins": stamp(one.begins_s),
         "ended": stamp(one.ended_s),
         "reason": one.reason,
         "attempts": [attempt_json(attempt) for attempt in one.attempts],

@@ -10,7 +10,9 @@ from typing import Annotated, Any
 import typer
 from rich.live import Live
 
+from roost._text import clean
 from roost.cli._agents_view import COLUMNS, AgentsView, row
+from roost.cli._silent import silent
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, usage, wait_for
 from roost.cli.terminal import console, print_json, print_table, stamp
@@ -43,8 +45,9 @@ def agents(
 ) -> None:
     """Show the running instances of agents.
 
-    Who is frozen or blocked does not answer and is not listed; with --watch, one that was seen before is then shown
-    as silent, and a killed one as gone. With --watch and --json, each change is a line of JSON.
+    Who is frozen or blocked does not answer and is not in the table: a line on standard error names those that are
+    connected and silent. With --watch, one that was seen before is shown as silent, and a killed one as gone. With
+    --watch and --json, each change is a line of JSON.
 
     \b
     Example:
@@ -56,7 +59,7 @@ def agents(
     if watch:
         wait_for(_follow(agent, handles, url, namespace, json=json))
         return
-    found = wait_for(_ask(agent, handles, timeout, url, namespace))
+    found, frozen = wait_for(_ask(agent, handles, timeout, url, namespace))
     if json:
         print_json([agent_json(one) for one in found])
     elif found:
@@ -66,13 +69,21 @@ def agents(
             print_table(COLUMNS, [row(one) for one in found])
     else:
         sys.stderr.write("no agent answers" + (f" that serves {handles}" if handles else "") + "\n")
+    if frozen:
+        names = ", ".join(clean(one, 80) for one in frozen)
+        sys.stderr.write(
+            f"{len(frozen)} connected and silent (frozen, or its event loop is blocked): {names}\n"
+        )
 
 
 async def _ask(
     agent: str | None, handles: str | None, timeout_s: float, url: str | None, namespace: str | None
-) -> list[AgentInfo]:
+) -> tuple[list[AgentInfo], list[str]]:
+    """Who answers, and the instances that do not; of those it is not known what they handle."""
     async with connect(url, namespace=namespace, name="roost-cli") as bus:
-        return await bus.agents(agent=agent, capability=handles, timeout_s=timeout_s)
+        found = await bus.agents(agent=agent, capability=handles, timeout_s=timeout_s)
+        others = [] if handles is not None else await silent(bus, found) or []
+        return found, [instance for name, instance in others if agent in (None, name)]
 
 
 async def _follow(

@@ -17,7 +17,7 @@ from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import command, listing, reading, say_unreadable, usage, wait_for
 from roost.cli.tasks import print_attempts
 from roost.cli.terminal import none_of, print_fields, print_json, print_table, stamp, when
-from roost.errors import InvalidMessage
+from roost.errors import ConfigError, InvalidMessage
 from roost.subjects import token
 from roost.tasks import DeadLetter, Ref, find_dead, list_dead
 from roost.tasks.dead import input_of
@@ -87,6 +87,8 @@ async def _list(
         letters = [one for one in await list_dead(bus.log, task) if group in (None, group_of(one))]
         say_unreadable(bus)
         others: Counter[str] = Counter()
+        if not letters and group is not None:
+            raise no_group(group)
         if not letters:
             found = map(bus.log.subjects.parse, await bus.log.subjects_matching(bus.log.subjects.all_dead()))
             others.update(one[1].name for one in found if one is not None)
@@ -211,6 +213,12 @@ async def _find(id: str, url: str | None, namespace: str | None) -> DeadLetter:
         except InvalidMessage as error:  # a large input that is lost: its reference is shown
             sys.stderr.write(f"{error.reason}\n")
             return letter
+
+
+def no_group(group: str) -> ConfigError:
+    return ConfigError(
+        f"there is no group {group!r} of dead letters; `roost dead groups` lists those there are"
+    )
 
 
 def _replays(letter: DeadLetter) -> list[Ref]:

@@ -27,6 +27,10 @@ from roost.tasks.administer import Change, Contracted, Size, provision
 from roost.tasks.provision import Reported
 
 STYLES = {"created": "green", "changed": "yellow", "unchanged": "dim", "refused": "red"}
+UNLIMITED = (
+    "roost: the log has no limit. When the server has no room left (max_file_store, its disk), accepted work cannot "
+    "end either; --max-bytes SIZE below that room refuses new work in time\n"
+)
 FUTURE = {"created": "would be created", "changed": "would be changed"}
 UNITS = {
     "": 1,
@@ -50,7 +54,9 @@ def provision_command(
     max_bytes: Annotated[
         str | None,
         typer.Option(
-            metavar="SIZE", help="The most that the log may take, such as 10GB. New work stops at 80 %."
+            metavar="SIZE",
+            help="The most that the log may take, such as 10GB: less than the server has room for. New work stops at "
+            "80 %.",
         ),
     ] = None,
     object_bytes: Annotated[
@@ -101,13 +107,15 @@ def provision_command(
         )
     sys.path.insert(0, os.getcwd())  # as for `roost up`
     contracts, reports = wanted(agents or [])
-    changes = wait_for(
+    changes, limited = wait_for(
         _provision(contracts, reports, size, url, namespace, schedules=schedules, dry_run=dry_run)
     )
     if json:
         print_json([_as_json(change, dry_run=dry_run) for change in changes])
     else:
         _print(changes, dry_run=dry_run)
+        if not limited:
+            sys.stderr.write(UNLIMITED)
     raise typer.Exit(1 if any(change.action == "refused" for change in changes) else 0)
 
 
@@ -120,11 +128,15 @@ async def _provision(
     *,
     schedules: bool,
     dry_run: bool,
-) -> list[Change]:
+) -> tuple[list[Change], bool]:
+    """What was done, and whether the log has a limit then."""
     async with connect(url, namespace=namespace, name="roost-cli") as bus:
-        return await provision(
+        changes = await provision(
             bus.log, contracts, reports=reports, size=size, schedules=schedules, dry_run=dry_run
         )
+        info = await bus.log._seen()
+        there = info["config"].get("max_bytes", -1) if info is not None else -1
+        return changes, max(there, size.max_bytes or -1 if dry_run else -1) > 0
 
 
 def wanted(targets: Sequence[str]) -> tuple[list[Contracted], list[Reported]]:

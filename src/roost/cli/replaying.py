@@ -13,6 +13,7 @@ import typer
 
 from roost._json import BadJson, parse
 from roost._text import clean
+from roost.cli.dead import no_group
 from roost.cli.naming import named_task
 from roost.cli.options import AsJson, Namespace, Url
 from roost.cli.running import INTERRUPTED, command, listing, reading, say_unreadable, usage, wait_for
@@ -20,7 +21,8 @@ from roost.cli.terminal import lasted, print_json, print_table
 from roost.cli.units import parse_rate
 from roost.errors import ConfigError, RoostError
 from roost.subjects import token
-from roost.tasks.dead import replay_raw
+from roost.tasks.dead import list_dead, replay_raw
+from roost.tasks.groups import group_of
 from roost.tasks.replaying import Candidate, Replayed, candidates, replay_each
 
 RATE = "50/s"
@@ -158,6 +160,10 @@ async def _choose(
 ) -> list[Candidate]:
     async with reading(url, namespace) as bus:
         found = await candidates(bus.log, task, group)
+        if group is not None and not found:
+            letters = await list_dead(bus.log, task)
+            if group not in map(group_of, letters):  # else all of it was replayed
+                raise no_group(group)
         say_unreadable(bus)
         return found[:limit]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Annotated
 
 import typer
 
+from roost.cli._fit import Moment
 from roost.cli._tasks_json import history_json
 from roost.cli.naming import named_task
 from roost.cli.options import AsJson, Namespace, Url
@@ -33,7 +35,7 @@ def tasks_command() -> None:
 @app.command("ls")
 @command
 def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> None:
-    """Show what is open: for each contract, how many tasks wait, are in work, have died.
+    """Show what is open: for each contract, how many tasks wait, may not begin yet, are in work, have died.
 
     In work is whatever a worker was given and has not ended, also in backoff; a workflow that waits too; of how many,
     if the contract has a limit. CONSUMER is what its workers share; without one no worker was ever started.
@@ -51,13 +53,14 @@ def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> No
                 (
                     one.name,
                     f"{one.waiting:,}",
+                    _delayed(one),
                     f"{one.in_work:,}" + (f" of {one.max_running:,}" if one.max_running else ""),
                     f"{one.dead:,}",
                     _consumer(one),
                 )
                 for one in found
             ]
-            print_table(("TASK", "WAITING", "IN WORK", "DEAD", "CONSUMER"), rows, styles=("bold",))
+            print_table(("TASK", "WAITING", "DELAYED", "IN WORK", "DEAD", "CONSUMER"), rows, styles=("bold",))
         else:
             sys.stderr.write("no tasks\n")
         if not complete:
@@ -66,12 +69,23 @@ def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> No
             )
 
 
+def _delayed(one: Backlog) -> str:
+    return f"{one.delayed:,}, from {_short(one.next_s)}" if one.next_s is not None else "0"
+
+
+def _short(seconds: float) -> str:
+    at = when(seconds)
+    return at.short if isinstance(at, Moment) else at
+
+
 def _consumer(one: Backlog) -> str:
     if not one.consumer:
         return "none: no worker was ever started"
     if one.paused_until:
         return f"paused {until(one.paused_until)}, {one.consumer}"
-    return one.consumer + (", nobody pulls just now" if one.waiting and not one.pulls else "")
+    return one.consumer + (
+        ", nobody pulls just now" if one.waiting and not one.pulls and not one.in_work else ""
+    )
 
 
 async def _backlog(url: str | None, namespace: str | None) -> tuple[list[Backlog], bool]:
@@ -182,6 +196,8 @@ def _status(history: TaskHistory) -> str:
         return f"{history.status} after {lasted(history.ended_s - history.submitted_s)}"
     if history.attempts:
         return history.status
+    if history.begins_s is not None and history.begins_s > time.time():
+        return f"{history.status}, delayed until {_short(history.begins_s)}"
     # A first attempt is noted when it has ended, or lasts; that of a process that died is noted by the next one.
     return f"{history.status}, no attempt on record yet: it waits, or is in its first one, or its process has died"
 

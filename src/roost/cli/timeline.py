@@ -63,7 +63,9 @@ async def _read(ids: list[str], url: str | None, namespace: str | None) -> list[
             tasks = await read_histories(bus.log)
         say_unreadable(bus)
     if not tasks:
-        raise ConfigError("there are no tasks in this log yet")
+        raise ConfigError(
+            f"no task is among the newest {NEWEST:,} records of this log; older ones by their IDs"
+        )
     return tasks
 
 

@@ -67,13 +67,15 @@ def prune_command(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Count them, and remove nothing.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
     url: Url = None,
     namespace: Namespace = None,
     json: AsJson = False,
 ) -> None:
     """Remove ended runs now, whole, with their outcomes. Never one with open work.
 
-    What was removed cannot be read, replayed or forked any more, and its key stands for a new task.
+    What was removed cannot be read, replayed or forked any more, and its key stands for a new task. On a terminal it
+    counts them first, and asks.
 
     \b
     Examples:
@@ -87,6 +89,10 @@ def prune_command(
             if dead_older_than is not None
             else None
         )
+    if not (dry_run or yes or json) and sys.stdin.isatty() and sys.stdout.isatty():
+        there = wait_for(_prune(ended_s, dead_s, url, namespace, dry_run=True, quiet=False))
+        if there.runs:
+            typer.confirm(f"Remove {_described(there)}?", abort=True)
     pruned = wait_for(_prune(ended_s, dead_s, url, namespace, dry_run=dry_run, quiet=json))
     if json:
         print_json(
@@ -98,9 +104,13 @@ def prune_command(
             }
         )
         return
-    letters = f", with {pruned.letters:,} dead letters" if pruned.letters else ""
     done = "would be removed; nothing was done" if dry_run else "removed"
-    sys.stdout.write(f"{pruned.runs:,} ended runs of {pruned.records:,} records{letters} {done}\n")
+    sys.stdout.write(f"{_described(pruned)} {done}\n")
+
+
+def _described(pruned: Pruned) -> str:
+    letters = f", with {pruned.letters:,} dead letters" if pruned.letters else ""
+    return f"{pruned.runs:,} ended runs of {pruned.records:,} records{letters}"
 
 
 async def _prune(

@@ -3,6 +3,9 @@
 A handler that computes, or calls something that waits without `await`, stops everything in its process: heartbeats,
 other handlers, the connection. The loop cannot say so itself. Its tasks are then done elsewhere after the ack wait,
 which looks like a death and is none.
+
+A process that is suspended looks the same from within, but then nobody is to blame: this thread stood still as well,
+and no processor time was used.
 """
 
 from __future__ import annotations
@@ -14,7 +17,8 @@ import sysconfig
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 from pathlib import Path
 from types import FrameType
 
@@ -26,6 +30,8 @@ BLOCKED_S = 1.0
 """So long without a turn is called blocked: well above a pause of the garbage collector, below a third of the least
 usual ack wait, at which heartbeats would be missed."""
 LOOK_S = 0.25
+IDLE_SHARE = 0.5
+"""A whole process that stood still used less than this share of one processor; code that computes uses all of it."""
 
 _OWN = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
@@ -82,7 +88,14 @@ class LoopWatch:
     # The thread -----------------------------------------------------------------------------------
 
     def _watch(self, ended: threading.Event) -> None:
+        looked_s, used_s = time.monotonic(), time.process_time()
         while not ended.wait(LOOK_S):
+            lasted_s, looked_s = time.monotonic() - looked_s, time.monotonic()
+            worked_s, used_s = time.process_time() - used_s, time.process_time()
+            if lasted_s > 2 * LOOK_S and worked_s < IDLE_SHARE * lasted_s:
+                if lasted_s > BLOCKED_S:
+                    self._stood_still(lasted_s)
+                continue  # the loop had no turn, as this thread had none: it gets one first
             if not self._blocked_by and time.monotonic() - self._turn_s > BLOCKED_S:
                 self._blocked_by = by = self._who()
                 text = (
@@ -93,6 +106,16 @@ class LoopWatch:
                 log.warning(text)
                 if self.on_blocked is not None:
                     self.on_blocked(text)
+
+    def _stood_still(self, seconds: float) -> None:
+        loop = self._loop
+        reason = (
+            f"for {seconds:.1f} s: it was suspended, its machine slept, or it got no memory or processor time. Its tasks "
+            "run elsewhere after their ack wait; what it stores of them then is refused"
+        )
+        if loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                loop.call_soon_threadsafe(partial(self._journal.record, "process_stood_still", reason=reason))
 
     def _who(self) -> str:
         """What runs on the loop's thread: whose handler, and where in its code."""

@@ -8,5 +8,6 @@ from roost.runs.cancelling import cancel
 from roost.runs.coordinator import Coordinator
 from roost.runs.run import Run
 from roost.runs.signals import send_signal
+from roost.runs.standing import why_open
 
-__all__ = ["Coordinator", "Run", "cancel", "send_signal"]
+__all__ = ["Coordinator", "Run", "cancel", "send_signal", "why_open"]

@@ -25,7 +25,7 @@ from roost.subjects import key_token
 from roost.tasks.batch import Pairs, Write, create_once
 from roost.tasks.deadlines import deadline_subject, due
 from roost.tasks.log import Record
-from roost.tasks.marks import marks_of
+from roost.tasks.marks import encode_input, marks_of
 from roost.tasks.order import place_of
 from roost.tasks.outcome import Cancelled, Outcome, decode_outcome, whole
 from roost.tasks.records import Ref
@@ -249,7 +249,7 @@ class Fanout:
             id = f"{self._token}:{key_token(key)}"
             ref = Ref(core.run, contract.name, id)
             subject = core.log.subjects.task(ref)
-            data = contract.input_codec.encode(value, subject=subject)
+            data = encode_input(contract, value, subject)
             marks = marks_of(contract, value, due_s)
             behind = self._beside(ref, marks) if marks else ()
             yield _Item(value, id, key, index, Write(subject, data, (*header, *marks)), behind)

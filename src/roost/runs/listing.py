@@ -61,6 +61,20 @@ async def list_runs(log: Log, workflow: str | None = None, *, limit: int | None 
     return infos if limit is None else infos[:limit]
 
 
+async def parked_runs(log: Log) -> list[RunInfo]:
+    """The runs that are parked. Of all others no more is read than the state."""
+    heads = await log.newest(await log.subjects_matching(f"{log.subjects.namespace}.run.*.state"))
+    parked = []
+    for subject, record in heads.items():
+        state = decode_state(record.data, subject=subject)
+        if state is not None and state["status"] == "parked":
+            parked.append(subject.split(".")[2])
+    infos: list[RunInfo] = []
+    for page in chunks(parked, PAGE):
+        infos += await _infos(log, page)
+    return [info for info in infos if info.status == "parked"]
+
+
 async def find_run(log: Log, run: str) -> RunInfo:
     """One run by its id, or by that of its workflow's task, which a handle on a run below another has.
 
@@ -111,7 +125,7 @@ async def _infos(log: Log, runs: Sequence[str], *, leader: bool = False) -> list
     for run, (ref, epoch) in refs.items():
         end_record, task = own.get(log.subjects.end(ref)), own.get(log.subjects.task(ref))
         end = json_object(end_record) if end_record is not None else {}
-        state = _standing(heads.get(places[run].state), heads[places[run].epoch])
+        state = standing_of(heads.get(places[run].state), heads[places[run].epoch])
         infos.append(
             RunInfo(
                 id=run,
@@ -139,12 +153,12 @@ def _status(end: dict[str, Any]) -> str:
     return status if status in ("done", "dead", "cancelled") else "unreadable"
 
 
-def _standing(record: Record | None, epoch: Record) -> StateRecord | None:
+def standing_of(record: Record | None, epoch: Record | None) -> StateRecord | None:
     """The state of a run without an outcome, if it is more than open."""
     state = decode_state(record.data, subject=record.subject) if record is not None else None
     if record is None or state is None or state["status"] not in ("parked", "cancelling"):
         return None
-    if state["status"] == "parked" and epoch.seq > record.seq:
+    if state["status"] == "parked" and epoch is not None and epoch.seq > record.seq:
         return None  # it has been taken up again since
     return state
 
@@ -158,4 +172,13 @@ def json_object(record: Record) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-__all__ = ["FORK_TOKEN", "RunInfo", "attend", "find_run", "json_object", "list_runs"]
+__all__ = [
+    "FORK_TOKEN",
+    "RunInfo",
+    "attend",
+    "find_run",
+    "json_object",
+    "list_runs",
+    "parked_runs",
+    "standing_of",
+]

@@ -11,6 +11,7 @@ from typing import Any, Generic, ParamSpec, TypeVar
 from pydantic_core import to_json
 from typing_extensions import TypeVar as DefaultTypeVar
 
+from roost._text import quoted
 from roost.codec import Codec
 from roost.contracts import Signal, Task, Workflow
 from roost.errors import InvalidMessage, RequestTimeout
@@ -24,7 +25,7 @@ from roost.runs.records import StepRecord
 from roost.tasks.batch import Write
 from roost.tasks.deadlines import deadline_subject, due
 from roost.tasks.log import Record
-from roost.tasks.marks import marks_of
+from roost.tasks.marks import encode_input, marks_of
 from roost.tasks.outcome import Outcome, decode_outcome, value_of, whole
 from roost.tasks.records import Ref
 
@@ -81,8 +82,8 @@ class Run(Generic[D]):
         The result is decoded by the function's return annotation, the first time as well; without one it is
         what its JSON is read as. What the function raises is raised here and leaves no record. A kill between
         effect and record repeats the call. `fn` is async (a sync one is run on a thread). Raises ConfigError for an
-        ambiguous name and a type that has no JSON, before anything is called; InvalidMessage for a result
-        that is no JSON or larger than 256 KiB.
+        ambiguous name and a type that has no JSON, before anything is called; InvalidMessage (TooLarge) for a result
+        that is no JSON or larger than 256 KiB: a workflow that fails of it is a dead letter at once.
         """
         core = self._core
         codec = codec_of(returned_type(fn))
@@ -101,7 +102,11 @@ class Run(Generic[D]):
             try:
                 await core.certain()
                 started = core.log.now_s()
-                value = encoded(codec, await call(fn, args, kwargs), subject=subject)
+                result = await call(fn, args, kwargs)
+                try:
+                    value = encoded(codec, result, subject=subject)
+                except InvalidMessage as error:
+                    raise error.of_result(f"step {quoted(name)}") from error
             finally:
                 core.activity.step_ends()
         except BaseException:
@@ -137,7 +142,7 @@ class Run(Generic[D]):
         op = name if name is not None else contract.name
         ref = Ref(core.run, contract.name, await core.meet(op, "call", contract.name))
         subject = core.log.subjects.task(ref)
-        data = contract.input_codec.encode(value, subject=subject)
+        data = encode_input(contract, value, subject)
         awaited = core.inbox.expect(ref)
         try:
             there = None if core.fresh else await core.called(ref.id)

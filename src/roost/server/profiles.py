@@ -16,7 +16,11 @@ from roost._text import quoted
 from roost.errors import ConfigError
 from roost.server.options import ServerOptions
 
-__all__ = ["PROFILES", "Profile", "options_for"]
+__all__ = ["ALWAYS", "PROFILES", "SYNC", "Profile", "options_for"]
+
+SYNC, ALWAYS, LAZILY = "roost_sync", "always", "lazily"
+"""What a server of a profile tells its clients (`server_metadata`), who cannot see when it syncs; all servers of a
+cluster tell the same."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,5 +74,10 @@ def options_for(
             f"the profile {found.name} needs a store that stays: name a folder with --store (store_dir). Without one "
             "the streams would be removed at the end."
         )
-    options = ServerOptions(port=port, store_dir=store_dir, sync_always=found.sync_always)
+    options = ServerOptions(
+        port=port,
+        store_dir=store_dir,
+        sync_always=found.sync_always,
+        extra_config=f"server_metadata {{ {SYNC}: {ALWAYS if found.sync_always else LAZILY} }}",
+    )
     return options if start_timeout_s is None else replace(options, start_timeout_s=start_timeout_s)

@@ -33,7 +33,7 @@ from roost.tasks.provision import (
 from roost.tasks.references import allows_large, objects_config
 from roost.tasks.reporter import ACK_WAIT_S
 from roost.tasks.retention import DEAD_RETENTION, RETENTION, Retention, seconds_text
-from roost.transport.jetstream import CONSUMER_NOT_FOUND, STREAM_NOT_FOUND
+from roost.transport.jetstream import CONSUMER_NOT_FOUND, STORE_FULL, STREAM_FULL, STREAM_NOT_FOUND
 
 Contracted: TypeAlias = "Task[Any, Any] | Workflow[Any, Any]"
 Action = Literal["created", "changed", "unchanged", "refused"]
@@ -223,12 +223,19 @@ async def _provision_consumer(
     return await _apply(what, found, wanted, differ, lambda config: put(config, "update"), dry_run=dry_run)
 
 
+def _words(error: JetStreamError) -> str:
+    """The server's, and what they mean."""
+    if error.err_code in (STORE_FULL - {STREAM_FULL}):
+        return f"{error.description}: the server (max_file_store), or the account, has not so much room left"
+    return error.description
+
+
 async def _create(what: str, create: Callable[[], Awaitable[Any]], *, dry_run: bool) -> Change:
     if not dry_run:
         try:
             await create()
         except JetStreamError as error:
-            return Change(what=what, action="refused", reason=error.description)
+            return Change(what=what, action="refused", reason=_words(error))
     return Change(what=what, action="created")
 
 
@@ -253,7 +260,7 @@ async def _apply(
         return [Change(what=what, action="changed", differences=tuple(differ))]
     except JetStreamError as error:
         if len(fields) == 1:
-            return [Change(what=what, action="refused", differences=tuple(differ), reason=error.description)]
+            return [Change(what=what, action="refused", differences=tuple(differ), reason=_words(error))]
     applied: list[Difference] = []
     refused: list[Change] = []
     for field in fields:
@@ -261,7 +268,7 @@ async def _apply(
         try:
             await update({**current, field: wanted[field]})
         except JetStreamError as error:
-            refused.append(Change(what=what, action="refused", differences=own, reason=error.description))
+            refused.append(Change(what=what, action="refused", differences=own, reason=_words(error)))
         else:
             current[field] = wanted[field]
             applied += own

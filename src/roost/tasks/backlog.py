@@ -12,10 +12,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from roost.contracts import MAX_OPEN
+from roost.errors import JetStreamError
 from roost.tasks.log import Log
 from roost.tasks.pausing import paused_until
-from roost.tasks.provision import consumer_name
+from roost.tasks.provision import consumer_name, timetable_stream
 from roost.tasks.records import Ref
+from roost.transport.jetstream import STREAM_NOT_FOUND
 
 PAGE = 100_000
 """Subjects that nats-server lists in one answer; in a log with more tasks some unserved contract may be missed."""
@@ -30,6 +32,10 @@ class Backlog:
     """Not delivered to any worker yet."""
     in_work: int
     """Delivered, and without an outcome as far as the consumer knows: at work, or in backoff."""
+    delayed: int
+    """Not to begin yet, and outside of the consumer until then: the server has a schedule for each."""
+    next_s: float | None
+    """When the first of those may begin, seconds since 1970; None if there are none, or none that may be seen."""
     dead: int
     """Dead letters, whether they were replayed or not."""
     consumer: str
@@ -48,20 +54,24 @@ async def backlog(log: Log) -> tuple[list[Backlog], bool]:
     consumers = {name: info for name, info in await _consumers(log) if name}
     dead = Counter(ref.name for ref in _refs(log, await log.subjects_matching(subjects.all_dead())))
     tasks, complete = await _first_page(log, f"{subjects.namespace}.run.*.task.>")
+    later = await _later(log)
     found = []
     for name in sorted({*consumers, *dead, *(ref.name for ref in tasks)}):
+        begins = {ref: begin_s for ref, begin_s in later.items() if ref.name == name}
         info = consumers.get(name)
         waiting = _number(info, "num_pending")
         if (
             info is None
         ):  # some tasks that nobody ever served may have been cancelled, or passed their deadline
             ended = _refs(log, await log.subjects_matching(subjects.ends_of(name)))
-            waiting = len({ref for ref in tasks if ref.name == name} - ended)
+            waiting = len({ref for ref in tasks if ref.name == name} - ended - begins.keys())
         found.append(
             Backlog(
                 name=name,
                 waiting=waiting,
                 in_work=_number(info, "num_ack_pending"),
+                delayed=len(begins),
+                next_s=min(begins.values(), default=None),
                 dead=dead[name],
                 consumer=consumer_name(name) if info is not None else "",
                 pulls=_number(info, "num_waiting"),
@@ -70,6 +80,25 @@ async def backlog(log: Log) -> tuple[list[Backlog], bool]:
             )
         )
     return found, complete
+
+
+async def _later(log: Log) -> dict[Ref, float]:
+    """The tasks that have a schedule, and when each may begin; none if this user may not see schedules."""
+    prefix, found = f"{log.subjects.namespace}.sched.at.", dict[Ref, float]()
+    stream = timetable_stream(log.subjects.namespace)
+    try:
+        answer = await log.link.jetstream.call(f"STREAM.INFO.{stream}", {"subjects_filter": f"{prefix}>"})
+    except PermissionError:
+        return {}
+    except JetStreamError as error:
+        if error.err_code != STREAM_NOT_FOUND:
+            raise
+        return {}
+    for subject in answer["state"].get("subjects") or {}:
+        parts = subject.removeprefix(prefix).split(".")
+        if len(parts) == 4 and parts[1].isdecimal():
+            found[Ref(parts[2], parts[0], parts[3])] = int(parts[1]) / 1000
+    return found
 
 
 async def paused(log: Log) -> list[tuple[str, str]]:

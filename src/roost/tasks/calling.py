@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 from roost.contracts import Task, Workflow
-from roost.errors import InvalidMessage, Reject
+from roost.errors import InvalidMessage, Reject, TooLarge
 from roost.tasks.delivery import Delivery
 
 Invoke = Callable[[Any, Delivery], Awaitable[Any]]
@@ -58,8 +58,8 @@ def _expire(delivery: Delivery, running: asyncio.Task[Any] | None) -> None:
         running.cancel()
 
 
-class UnfitResult(Exception):
-    """A handler returned what its contract does not allow."""
+class UnfitResult(Reject):
+    """A handler returned what its contract does not allow. It has run: to run it again would repeat its effects."""
 
 
 def encode_result(task: Task[Any, Any] | Workflow[Any, Any], output: Any, subject: str) -> bytes:
@@ -69,6 +69,6 @@ def encode_result(task: Task[Any, Any] | Workflow[Any, Any], output: Any, subjec
     except InvalidMessage as error:
         place = f"in {error.field}: " if error.field else ""
         raise UnfitResult(
-            f"the handler of {task.name!r} ran, but what it returned is no output of that contract: {place}"
-            f"{error.reason}"
+            f"its result cannot be stored: the handler of {task.name!r} ran, but what it returned is no output of that "
+            f"contract: {place}{error.reason}{' (limits=Limits(max_bytes=…))' if isinstance(error, TooLarge) else ''}"
         ) from error

@@ -14,9 +14,9 @@ from roost.subjects import key_token
 from roost.tasks.dead import find_dead, input_of, note_replay, replay_ref
 from roost.tasks.deadlines import due
 from roost.tasks.delays import begin_at
-from roost.tasks.handle import Cancel, Handle
+from roost.tasks.handle import Cancel, Handle, Why
 from roost.tasks.log import Log
-from roost.tasks.marks import begin_mark, marks_of, renewed
+from roost.tasks.marks import begin_mark, encode_input, marks_of, renewed
 from roost.tasks.outcome import DeadLetter
 from roost.tasks.records import Ref, end_codec
 from roost.tasks.submit import BATCH, Item, Stored, Submitter, new_id
@@ -36,10 +36,11 @@ _end_codecs: dict[Any, Codec[Any]] = {}
 class Desk:
     """`Bus` and `Context` say what each of these does and raises."""
 
-    def __init__(self, log: Log, cancel: Cancel) -> None:
+    def __init__(self, log: Log, cancel: Cancel, why: Why) -> None:
         self.waiter = Waiter(log)
         self._log = log
         self._cancel = cancel
+        self._why = why
         self._submitter = Submitter(log)
 
     async def submit(
@@ -55,7 +56,7 @@ class Desk:
     ) -> Handle[O]:
         check_kind("bus.submit", task, Task, Workflow)
         ref = _ref(task, key)
-        data = task.input_codec.encode(value, subject=self._log.subjects.task(ref))
+        data = encode_input(task, value, self._log.subjects.task(ref))
         covered = self.waiter.covers(task.name)
         begin_ms = await self._begin_ms(delay_s, at, keyed=key is not None)
         due_s = await self._due_s(task, begin_ms) if task.deadline_s is not None else None
@@ -112,7 +113,7 @@ class Desk:
             for value, name in zip(window, keys, strict=True):
                 ref = _ref(task, name)
                 subject = self._log.subjects.task(ref)
-                data = task.input_codec.encode(value, subject=subject)
+                data = encode_input(task, value, subject)
                 if ref not in items:
                     marks = marks_of(task, value, due_s)
                     items[ref] = await self._submitter.item(
@@ -145,6 +146,7 @@ class Desk:
                     limit=failure.limit,
                     open=failure.open,
                     stored=count,
+                    refusal=failure.refusal,
                 ) from failure
             if failure is not None:
                 raise SubmissionUnknown(failure.ids, stored=count) from failure
@@ -163,7 +165,7 @@ class Desk:
         data = (
             await input_of(self._log, current)
             if value is None
-            else task.input_codec.encode(value, subject=subject)
+            else encode_input(task, value, subject)
         )
         due_s = await self._due_s(task)
         marks = renewed(current.marks, due_s) if value is None else marks_of(task, value, due_s)
@@ -204,7 +206,9 @@ class Desk:
         if codec is None:
             codec = _end_codecs[task.output, task.limits] = end_codec(task.output, task.limits)
         name = key if key is not None else ref.id
-        return Handle(ref, name, self._log, self.waiter, codec, self._cancel, created=created, fresh=fresh)
+        return Handle(
+            ref, name, self._log, self.waiter, codec, self._cancel, self._why, created=created, fresh=fresh
+        )
 
 
 def _ref(task: Task[Any, Any] | Workflow[Any, Any], key: str | None) -> Ref:

@@ -19,12 +19,27 @@ from roost.tasks.waiting import Waiter
 C = TypeVar("C")
 O = TypeVar("O")
 Cancel = Callable[[Ref, str], Awaitable[bool]]
+Why = Callable[[Ref], Awaitable[str]]
+"""Why a task has no outcome yet; empty if that is not known."""
+WHY_S = 2.0
+"""Seconds that whoever has waited in vain waits for the reason."""
 
 
 class Handle(Generic[O]):
     """One task. `id` names it for good: another process gets a handle on it by ``bus.handle(task, id)``."""
 
-    __slots__ = ("_cancel", "_codec", "_fresh", "_log", "_outcome", "_waiter", "created", "key", "ref")
+    __slots__ = (
+        "_cancel",
+        "_codec",
+        "_fresh",
+        "_log",
+        "_outcome",
+        "_waiter",
+        "_why",
+        "created",
+        "key",
+        "ref",
+    )
 
     def __init__(
         self,
@@ -34,6 +49,7 @@ class Handle(Generic[O]):
         waiter: Waiter,
         codec: Codec[Any],
         cancel: Cancel,
+        why: Why,
         *,
         created: bool,
         fresh: bool = False,
@@ -43,6 +59,7 @@ class Handle(Generic[O]):
         self.created = created
         """False when this submission found the task there already, under the same key."""
         self._cancel = cancel
+        self._why = why
         self._log = log
         self._fresh = fresh  # stored just now, while the waiter's feed covered its contract
         self._waiter = waiter
@@ -68,14 +85,23 @@ class Handle(Generic[O]):
                     async with asyncio.timeout(timeout_s):
                         record = await self._end()
                 except TimeoutError as error:
-                    text = (
-                        f"task {self.id} ({self.ref.name}) has no outcome after {timeout_s:g} s. If it was submitted "
-                        "it stays stored and goes on; wait again, or see who has it with `roost tasks show`"
-                    )
-                    raise RequestTimeout(f"outcome of task {self.id}", timeout_s, text) from error
+                    raise await self._late(timeout_s) from error
             self._fresh = False
             self._outcome = decode_outcome(record, self.ref, self.key, self._codec)
         return self._outcome
+
+    async def _late(self, timeout_s: float) -> RequestTimeout:
+        try:
+            async with asyncio.timeout(WHY_S):
+                why = await self._why(self.ref)
+        except TimeoutError:
+            why = ""
+        goes_on = "If it was submitted it stays stored and goes on; wait again, or see who has it with"
+        text = (
+            f"task {self.id} ({self.ref.name}) has no outcome after {timeout_s:g} s. "
+            f"{why + ' It stays stored; see' if why else goes_on} `roost tasks show`"
+        )
+        return RequestTimeout(f"outcome of task {self.id}", timeout_s, text)
 
     async def _end(self) -> Record:
         record = await self._waiter.end(self.ref, fresh=self._fresh)

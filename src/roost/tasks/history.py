@@ -38,6 +38,7 @@ class TaskHistory:
     reason: str = ""  # of a dead or cancelled task
     attempts: tuple[Attempt, ...] = ()
     kind: Kind = "task"
+    begins_s: float | None = None  # before which it may not begin; None: at once
 
     @property
     def retries(self) -> int:

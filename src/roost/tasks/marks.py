@@ -120,6 +120,14 @@ def version_of(marks: Pairs) -> int:
     return 1
 
 
+def encode_input(task: Task[Any, Any] | Workflow[Any, Any], value: Any, subject: str) -> bytes:
+    """The input of a task as it is stored. Raises InvalidMessage (TooLarge), told by the contract's name."""
+    try:
+        return task.input_codec.encode(value, subject=subject)
+    except InvalidMessage as error:
+        raise error.of_input(task) from error.__cause__
+
+
 def decode_input(task: Task[Any, Any] | Workflow[Any, Any], data: bytes, version: int, subject: str) -> Any:
     """The input of a task of a `version` that is the contract's or an earlier one. Raises InvalidMessage."""
     codec = task.input_codec

@@ -17,6 +17,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import Any
 
+from roost.codec import MOST_BYTES
 from roost.errors import (
     ConfigMismatch,
     Disconnected,
@@ -34,7 +35,6 @@ from roost.tasks.copies import copies, explained
 from roost.tasks.provision import differences
 from roost.tasks.references import (
     CHUNK_BYTES,
-    MOST_BYTES,
     Reference,
     about,
     chunks_of,
@@ -43,7 +43,13 @@ from roost.tasks.references import (
     objects_stream,
 )
 from roost.transport import Link
-from roost.transport.jetstream import STORE_FULL, STREAM_NAME_IN_USE, STREAM_NOT_FOUND, stored_sequence
+from roost.transport.jetstream import (
+    STORE_FULL,
+    STREAM_FULL,
+    STREAM_NAME_IN_USE,
+    STREAM_NOT_FOUND,
+    stored_sequence,
+)
 
 WINDOW = 4
 """Chunks in flight, 512 KiB: with one, each waits for the answer to the one before. 5 MiB take 17 ms over loopback with
@@ -88,7 +94,7 @@ class Objects:
             await publish(about(self._namespace, name), metadata(self._namespace, name, reference))
         except JetStreamError as error:
             if error.err_code in STORE_FULL:
-                raise await self._full() from error
+                raise await self._full(error) from error
             raise
         return reference
 
@@ -126,12 +132,12 @@ class Objects:
         if limit > 0 and used + size + AROUND_BYTES * (2 + size // CHUNK_BYTES) > share * limit:
             raise StoreFull(stream=self.stream, used=used, limit=limit)
 
-    async def _full(self) -> StoreFull:
-        info = await self.info()
-        if info is None:
-            return StoreFull(stream=self.stream, used=0, limit=-1)
+    async def _full(self, error: JetStreamError) -> StoreFull:
+        info = await self.info() or {"config": {}, "state": {"bytes": 0}}
         limit = int(info["config"].get("max_bytes", -1))
-        return StoreFull(stream=self.stream, used=int(info["state"]["bytes"]), limit=limit)
+        own = error.err_code == STREAM_FULL and limit > 0
+        refusal = "" if own else f"{error.description}, error {error.err_code}"
+        return StoreFull(stream=self.stream, used=int(info["state"]["bytes"]), limit=limit, refusal=refusal)
 
     async def info(self) -> Any:
         """The stream's information; None if there is none."""

@@ -20,6 +20,7 @@ from roost.errors import ConfigError, InvalidMessage, JetStreamError
 from roost.subjects import key_token
 from roost.tasks.batch import create_once
 from roost.tasks.log import Log
+from roost.tasks.outcomes import MESSAGE_TOO_LARGE
 from roost.tasks.records import Ref
 from roost.tasks.storing import newest, store
 from roost.transport.headers import block
@@ -32,18 +33,25 @@ async def once(log: Log, ref: Ref, name: str, call: Callable[[], Awaitable[Any]]
     When another attempt has recorded one meanwhile, that one is returned. Asks the leader, for a replica may not
     have the record yet and the effect would be repeated; repeats reading and writing (never the call) through
     outages and while the store is full. Raises what `call` raises, UnsafeToken, JetStreamError, InvalidMessage
-    (TooLarge) for a result that cannot be kept, ConfigError for a record that is of another type than `codec`.
+    (TooLarge; `final`) for a result that cannot be kept, ConfigError for a record of another type than `codec`.
     """
     subject = log.subjects.once(ref, key_token(name))
     there = await newest(log, subject)
     if there is None:
-        data = codec.encode(await call(), subject=subject)
+        result = await call()
         try:
+            data = codec.encode(result, subject=subject)
             await store(
                 log, subject, data, block(*create_once("")), patience_s=None, when_full=True
             )  # create-once: its own repeat is refused like that of another
             return codec.decode(data, subject=subject)
+        except InvalidMessage as error:
+            raise error.of_result(f"ctx.once {quoted(name)}") from error
         except JetStreamError as error:
+            if error.err_code == MESSAGE_TOO_LARGE:
+                reason = f"{len(data)} bytes are more than the stream's max_msg_size"
+                unkept = InvalidMessage(subject=subject, field="", reason=reason)
+                raise unkept.of_result(f"ctx.once {quoted(name)}") from error
             if error.err_code != WRONG_LAST_SEQUENCE:
                 raise
         there = await newest(log, subject)

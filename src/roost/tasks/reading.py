@@ -15,7 +15,8 @@ from typing import Any
 from roost.errors import ConfigError, InvalidMessage, JetStreamError, StreamMissing
 from roost.tasks.attempts import as_history, past_attempts
 from roost.tasks.history import Attempt, Status, TaskHistory
-from roost.tasks.log import Log, Record
+from roost.tasks.log import READ_BATCH, Log, Record, chunks
+from roost.tasks.marks import DEADLINE, begin_of, due_of
 from roost.tasks.records import NoteRecord, Ref, Subjects, decode_note, end_codec
 from roost.transport.jetstream import STREAM_NOT_FOUND
 
@@ -46,11 +47,37 @@ async def find_task(log: Log, id: str) -> Ref:
         subjects = await log.subjects_matching(log.subjects.task(ref))
         found = [parsed[1] for parsed in map(log.subjects.parse, subjects) if parsed is not None]
     if not found:
-        raise ConfigError(f"there is no task {id!r} in {log.stream}; compare the namespace and the server")
+        keyed = "" if ":" in id else f" (of one submitted with key={id!r} the id is TASK:{id})"
+        raise ConfigError(f"there is no task {id!r} in {log.stream}{keyed}; compare the namespace and the server")
     if len(found) > 1:
         several = ", ".join(f"{one.run}/{one.name}/{one.id}" for one in found[:5])
         raise ConfigError(f"{len(found)} tasks have the id {id!r}; name one in full: {several}")
     return found[0]
+
+
+async def overdue(log: Log, *, behind_s: float) -> list[Ref]:
+    """Tasks without an outcome whose own deadline passed more than `behind_s` seconds ago, the first due first.
+
+    Raises the errors of reads.
+    """
+    before_ms, late = (log.now_s() - behind_s) * 1000, list[tuple[int, Ref]]()
+    for subject in await log.subjects_matching(log.subjects.all_deadlines):
+        parsed, due_s = log.subjects.parse(subject), due_of(((DEADLINE, subject.rpartition(".")[2]),))
+        if parsed is not None and due_s is not None and due_s * 1000 < before_ms:
+            late.append((round(due_s * 1000), parsed[1]))
+    late.sort(key=lambda one: one[0])
+    found: list[Ref] = []
+    for page in chunks([ref for _, ref in late], READ_BATCH // 2):
+        there = await log.newest(
+            [at for ref in page for at in (log.subjects.task(ref), log.subjects.end(ref))]
+        )
+        for ref in page:
+            # The header of the task decides: a stranger may have written the index.
+            task = there.get(log.subjects.task(ref))
+            due_s = due_of(task.marks) if task is not None else None
+            if log.subjects.end(ref) not in there and due_s is not None and due_s * 1000 < before_ms:
+                found.append(ref)
+    return found
 
 
 async def read_history(log: Log, ref: Ref) -> TaskHistory | None:
@@ -88,7 +115,7 @@ class Histories:
         self._subjects = subjects
         self._complain = complain
         self._codec = end_codec(Any)
-        self._tasks: dict[Ref, float] = {}
+        self._tasks: dict[Ref, tuple[float, int | None]] = {}  # when it was stored, and when it may begin
         self._ends: dict[Ref, _End] = {}
         self._notes: dict[Ref, list[tuple[int, NoteRecord]]] = {}
 
@@ -99,7 +126,7 @@ class Histories:
                 return
             ref = Ref(intern(ref.run), intern(ref.name), ref.id)  # a run of 100,000 tasks has one name
             if kind == "task":
-                self._tasks[ref] = record.stored_s
+                self._tasks[ref] = record.stored_s, begin_of(record.marks)
             elif kind == "end":
                 end = self._codec.decode(record.data, subject=record.subject)
                 self._ends[ref] = _End(record.stored_s, end["status"], end.get("reason", ""), _ended(end))
@@ -111,14 +138,14 @@ class Histories:
 
     def all(self) -> list[TaskHistory]:
         """In the order of submission."""
-        found = [self._history(ref, stored_s) for ref, stored_s in self._tasks.items()]
+        found = [self._history(ref, stored_s, begin_ms) for ref, (stored_s, begin_ms) in self._tasks.items()]
         for ref, end in self._ends.items():
             if end.status == "cancelled" and ref not in self._tasks:
                 begun_s = [note["at"] for _, note in self._notes.get(ref, ())]
                 found.append(self._history(ref, min([end.stored_s, *begun_s])))
         return sorted(found, key=lambda one: one.submitted_s)
 
-    def _history(self, ref: Ref, stored_s: float) -> TaskHistory:
+    def _history(self, ref: Ref, stored_s: float, begin_ms: int | None = None) -> TaskHistory:
         end = self._ends.get(ref)
         attempts = end.attempts if end is not None else ()
         return TaskHistory(
@@ -130,6 +157,7 @@ class Histories:
             status=end.status if end is not None else "open",
             reason=end.reason if end is not None else "",
             attempts=attempts or _noted(self._notes.get(ref, []), open=end is None),
+            begins_s=begin_ms / 1000 if begin_ms is not None else None,
         )
 
 

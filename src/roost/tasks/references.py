@@ -27,8 +27,6 @@ from roost.tasks.marks import OBJECT
 
 INLINE_BYTES = 256 * 1024
 """Size of a payload up to which it stands in its record."""
-MOST_BYTES = 64 * 1024 * 1024
-"""Size of a payload above which nothing keeps it: a process that encodes it has it in memory up to five times."""
 CHUNK_BYTES = 128 * 1024
 """Size of a chunk, as of other clients of the object store; far below the server's `max_payload` of 1 MiB."""
 

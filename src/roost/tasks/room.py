@@ -8,14 +8,14 @@ room for the outcomes of all open tasks.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from typing import Any
 
 from roost.errors import JetStreamError, StoreFull
 from roost.observe import Journal
 from roost.tasks.provision import RESERVE, consumer_name, timetable_stream
 from roost.tasks.records import Subjects
-from roost.transport.jetstream import STREAM_NOT_FOUND, JetStream
+from roost.transport.jetstream import STREAM_FULL, STREAM_NOT_FOUND, JetStream
 
 LOOK_INTERVAL_S = 1.0
 """How old the known fill level of the stream may be, in seconds, before a submission asks again."""
@@ -64,14 +64,15 @@ class Room:
             if now - self._looked_at > FRESH_S:
                 await asyncio.shield(self._begin_look())
             if not self._fits(count, size, share):
-                raise self.full()
+                raise self._full()
         self._flying += size
         self._open += count
 
-    def landed(self, size: int) -> None:
+    def landed(self, size: int, *, stored: bool = True) -> None:
         """What was taken is stored, or will not be."""
         self._flying -= size
-        self.used += size
+        if stored:
+            self.used += size
 
     def _fits(self, count: int, size: int, share: float) -> bool:
         if self.limit <= 0:
@@ -79,8 +80,26 @@ class Room:
         used = self.used + self._flying + size
         return used <= share * self.limit and used + (self._open + count) * OUTCOME_BYTES <= self.limit
 
-    def full(self) -> StoreFull:
-        return StoreFull(stream=self._subjects.stream, used=self.used, limit=self.limit, open=self._open)
+    def _full(self, refusal: str = "") -> StoreFull:
+        return StoreFull(
+            stream=self._subjects.stream,
+            used=self.used,
+            limit=self.limit,
+            open=self._open,
+            refusal=refusal,
+        )
+
+    async def refused(self, error: JetStreamError) -> StoreFull:
+        """What to raise for a write that the server refused with one of `STORE_FULL`: it tells who has no room."""
+        if asyncio.get_running_loop().time() - self._looked_at > FRESH_S:
+            await asyncio.shield(self._begin_look())
+        own = error.err_code == STREAM_FULL and self.limit > 0
+        return self._full("" if own else f"{error.description}, error {error.err_code}")
+
+    async def open_tasks(self, names: Iterable[str]) -> int:
+        """Tasks that have no outcome yet; `names` are contracts that may have tasks and no worker."""
+        self._names.update(names)
+        return await self._count_open()
 
     def found(self, info: Any) -> None:
         """Take over the fill level from the stream's information."""

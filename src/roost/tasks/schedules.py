@@ -25,7 +25,7 @@ from roost.tasks.batch import Pairs
 from roost.tasks.cron import Cron
 from roost.tasks.firings import REVISION
 from roost.tasks.log import Log
-from roost.tasks.marks import find, marks_of, read_marks
+from roost.tasks.marks import encode_input, find, marks_of, read_marks
 from roost.tasks.records import Ref
 from roost.tasks.timetable import Timetable
 from roost.transport.headers import block
@@ -103,7 +103,7 @@ class Schedules:
             cron=" ".join(str(cron).split()) if cron is not None else "",
             every_s=every_s or 0,
             timezone=timezone or "UTC",
-            input=contract.input_codec.encode(value, subject=self._subject(name)),
+            input=encode_input(contract, value, self._subject(name)),
         )
         _check(wanted, cron, every_s, timezone)
         self._server_can()

@@ -50,7 +50,7 @@ async def store(
             return await log.link.jetstream.publish(subject, data, head)
         except JetStreamError as error:
             if error.err_code in STORE_FULL:
-                raise log.room.full() from error
+                raise await log.room.refused(error) from error
             raise
 
     return await _patiently(log, subject, write, patience_s, when_full=when_full)

@@ -150,11 +150,19 @@ class Submitter:
         same key), NotConnected (no try reached a server), ConfigMismatch, StreamMissing, PermissionDenied (which says
         so if the task is stored, and only what stands behind it is not).
         """
-        log = self._log
-        await log.ensure()
-        size = _size(item)
-        await log.room.take(item.ref.name, 1, size)
+        await self._log.ensure()
         patience = _Patience(timeout_s)
+        try:
+            return await self._submit(item, patience)
+        except StoreFull:
+            done: dict[Ref, Stored] = {}
+            if await self._not_there([item], done, patience):
+                raise
+            return done[item.ref]
+
+    async def _submit(self, item: Item, patience: _Patience) -> Stored:
+        size, room, full = _size(item), self._log.room, False
+        await room.take(item.ref.name, 1, size)
         begin_ms = begin_of(item.marks)
         try:
             if begin_ms is not None:
@@ -163,8 +171,11 @@ class Submitter:
             if item.marks or stored.marks:
                 await self._line_up(item, stored, patience)
             return stored
+        except StoreFull:
+            full = True
+            raise
         finally:
-            log.room.landed(size)
+            room.landed(size, stored=not full)
 
     async def _arrange(self, ref: Ref, begin_ms: int, patience: _Patience) -> None:
         """See to it that the server tells when a task may begin."""
@@ -173,6 +184,8 @@ class Submitter:
                 await self._delays.arrange(ref, begin_ms, timeout_s=min(TRY_S, patience.left_s))
                 return
             except JetStreamError as error:
+                if error.err_code in STORE_FULL:
+                    raise await self._log.room.refused(error) from error
                 if error.err_code not in _TRANSIENT:
                     raise
                 await patience.pause(error, (ref.id,))
@@ -235,7 +248,7 @@ class Submitter:
                 return await self._publish(item, subject, head, timeout_s=min(TRY_S, patience.left_s))
             except JetStreamError as error:
                 if error.err_code in STORE_FULL:
-                    raise log.room.full() from error
+                    raise await log.room.refused(error) from error
                 if error.err_code not in _TRANSIENT:
                     raise
                 await patience.pause(error, (item.ref.id,))
@@ -289,20 +302,21 @@ class Submitter:
             async with asyncio.TaskGroup() as group:
                 for part in chunks(items, BATCH):
                     await self._batches.acquire()
-                    size, taken = sum(map(_size, part)), False
+                    left: list[Item] = []
                     try:  # one after the other, so that what is stored are the first
                         if not full:
-                            await log.room.take(part[0].ref.name, len(part), size)
-                            taken = True
+                            left = await self._take(list(part), done, patience)
                     except StoreFull as refusal:
                         full.append(refusal)
                     finally:
-                        if not taken:
+                        if not left:
                             self._batches.release()
-                    if not taken:
+                    if full:
                         break
+                    if not left:
+                        continue
                     task = group.create_task(
-                        self._store(list(part), size, done, full, patience), name="roost-submit-batch"
+                        self._store(left, done, full, patience), name="roost-submit-batch"
                     )
                     task.add_done_callback(lambda _: self._batches.release())
                     if ordered:
@@ -317,20 +331,32 @@ class Submitter:
         if full:
             raise full[0]
 
+    async def _take(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> list[Item]:
+        """Take room for those of `items` that it returns. Raises StoreFull.
+
+        What is stored already needs none, so of a full store it is asked which those are: to submit again is safe.
+        """
+        room, name = self._log.room, items[0].ref.name
+        try:
+            await room.take(name, len(items), sum(map(_size, items)))
+        except StoreFull:
+            items = await self._not_there(items, done, patience)
+            if items:
+                await room.take(name, len(items), sum(map(_size, items)))
+        return items
+
     async def _store(
-        self,
-        items: list[Item],
-        size: int,
-        done: dict[Ref, Stored],
-        full: list[StoreFull],
-        patience: _Patience,
+        self, items: list[Item], done: dict[Ref, Stored], full: list[StoreFull], patience: _Patience
     ) -> None:
+        size, refused = sum(map(_size, items)), False
         try:
             await self._store_all(items, done, patience)
         except StoreFull as refusal:  # what is under way beside it is stored, or refused as well
-            full.append(refusal)
+            refused = True
+            if await self._not_there(items, done, patience):
+                full.append(refusal)
         finally:
-            self._log.room.landed(size)
+            self._log.room.landed(size, stored=not refused)
 
     async def _store_all(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> None:
         # Whether to look what is there, and how many were missing at the last refusal.
@@ -353,7 +379,7 @@ class Submitter:
                     patience.check(error, ids)
                     continue
                 if error.err_code in STORE_FULL:
-                    raise self._log.room.full() from error
+                    raise await self._log.room.refused(error) from error
                 if error.err_code not in _TRANSIENT:
                     raise
                 await patience.pause(error, ids)
@@ -387,12 +413,22 @@ class Submitter:
         over = ("Nats-Expected-Last-Subject-Sequence-Subject", self._log.subjects.guard(item.ref))
         return (*create_once(item.trace), over, *item.marks)
 
-    async def _missing(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> list[Item]:
+    async def _not_there(self, items: list[Item], done: dict[Ref, Stored], patience: _Patience) -> list[Item]:
+        """As `_missing`, of a store that takes nothing: as the leader knows it, and tried again through outages."""
+        while True:
+            try:
+                return await self._missing(items, done, patience, leader=self._log.replicated)
+            except (RequestTimeout, Disconnected, NotConnected, NoResponders) as error:
+                await patience.pause(error, [item.ref.id for item in items])
+
+    async def _missing(
+        self, items: list[Item], done: dict[Ref, Stored], patience: _Patience, *, leader: bool = False
+    ) -> list[Item]:
         """The items that are not stored yet. Raises Conflict for one stored with another payload."""
         log = self._log
-        there = await log.newest([log.subjects.task(item.ref) for item in items])
+        there = await log.newest([log.subjects.task(item.ref) for item in items], leader=leader)
         gone = [item.ref for item in items if log.subjects.task(item.ref) not in there]
-        ends = await log.newest([log.subjects.end(ref) for ref in gone])
+        ends = await log.newest([log.subjects.end(ref) for ref in gone], leader=leader)
         missing = []
         for item in items:
             record = there.get(log.subjects.task(item.ref))

@@ -60,7 +60,7 @@ class FakeHandle(Handle[Any]):
 
     def __init__(self, ref: Ref, ask: Callable[[], Any]) -> None:
         nothing: Any = None
-        super().__init__(ref, ref.id, nothing, nothing, nothing, nothing, created=True)
+        super().__init__(ref, ref.id, nothing, nothing, nothing, nothing, nothing, created=True)
         self._ask = ask
         self._outcome: Outcome[Any] | None = None
 

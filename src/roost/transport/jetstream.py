@@ -33,8 +33,11 @@ STREAM_NOT_FOUND = 10059
 CONSUMER_NOT_FOUND = 10014
 CONSUMER_EXISTS = 10148
 STREAM_NAME_IN_USE = 10058
-STORE_FULL = {10077, 10023, 10047, 10028}
-"""Maximum bytes (stream), insufficient resources, store failed, storage resources exceeded."""
+STREAM_FULL = 10077
+"""The stream is at its own limit (maximum bytes exceeded), or its store could not be written."""
+STORE_FULL = {STREAM_FULL, 10023, 10047, 10028, 10002}
+"""There is no room: in the stream, at the server (insufficient resources, storage and memory resources exceeded), for
+the account."""
 
 DEFAULT_TIMEOUT_S = 5.0
 NEW_S = 5.0
