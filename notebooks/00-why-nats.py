@@ -63,8 +63,8 @@ print("the planner is connected:", planner.is_connected)
 # %% [markdown]
 # ## Decoupled: agents need not know each other
 #
-# The planner publishes a task. It names a subject, and nobody who listens there. We run the very same function while
-# nobody, then one, then three agents listen.
+# The planner publishes a task. It names a subject; it does not say who shall get it. We run the very same function while
+# nobody listens, then one agent, then three.
 
 # %%
 # Decoupled: the same planner, with 0, 1 and 3 agents that it knows nothing of
@@ -90,7 +90,7 @@ for wanted in (0, 1, 3):
 
 # %% [markdown]
 # Nothing in `plan` changed, and with nobody listening nothing was raised. The other side of it: the first message is
-# gone. Who was not there missed it. (Streams, below, are for messages that must wait.)
+# gone; whoever comes later has missed it. (Streams, below, are for messages that must wait.)
 #
 # ## Scalable: agents are added while others run
 #

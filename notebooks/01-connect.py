@@ -228,6 +228,7 @@ await asyncio.to_thread(server.stop)
 # off. `drain` first stops new messages, waits until those that are there have been handled, and closes then. A slow
 # handler gets five messages, and the connection is ended when it has begun with the first: once by `close`, once by `drain`.
 
+
 # %%
 # Close the connection: close() and drain()
 async def leave(how):

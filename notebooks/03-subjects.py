@@ -11,7 +11,8 @@
 # %% [markdown]
 # # Subject hierarchies and wildcards
 #
-# Every message in NATS is published on a **subject**, such as `agents.worker1.status`: words with dots between them.
+# Every message in NATS is published on a **subject**, such as `agents.worker1.status`: words (NATS calls them *tokens*)
+# with dots between them.
 # Whoever wants messages subscribes to a subject, or to a pattern that stands for many.
 # After this notebook you can read and write such patterns, ask the server who would get a message, and choose subjects
 # that others can listen to in ways that you did not think of.
@@ -20,6 +21,7 @@
 import asyncio
 import json
 import logging
+from functools import partial
 
 import nats
 from lesson import Lesson
@@ -32,7 +34,7 @@ lesson = await Lesson.open(
     "Subjects and wildcards",
     needs={"Ask the server": "trace", "Streams": "jetstream", "Topics in Roost": "agents"},
 )
-s = lesson.subject
+s = lesson.subject  # gives the subject to use: on a shared server your prefix comes before it
 lesson
 
 # %% [markdown]
@@ -43,8 +45,8 @@ lesson
 # - `*` stands for exactly one word, anywhere: `agents.*.status`.
 # - `>` stands for one or more words, and only at the end: `agents.>`.
 #
-# Four listeners subscribe, each with its own pattern. `s(...)` is this notebook's only addition: it leaves a subject
-# as it is on a server of your own, and puts your prefix before it on a server that you share.
+# Four listeners subscribe, each with its own pattern. `s(...)` is an addition of this course: it leaves a subject as it is
+# on a server of your own, and puts your prefix before it on a server that you share; `lesson.bare` takes it off again.
 
 # %%
 # Subscribe to "agents.*.status" (wildcard), to "agents.>" (matches all), and to two more
@@ -158,44 +160,31 @@ for wrong in ("agents.work*.status", "agents.>.status", "agents..status"):
 # What a wildcard in the middle and at the end means
 async def deliver(patterns, messages, title):
     patterns = {name: s(pattern) for name, pattern in patterns.items()}
-    subscriptions = {name: await client.subscribe(pattern) for name, pattern in patterns.items()}
+    messages = [s(subject) for subject in messages.split()]
+    ears = {name: await client.subscribe(pattern) for name, pattern in patterns.items()}
     await client.flush()
     async with roost.connect(lesson.url, namespace=lesson.namespace) as bus:
-        explained = [await bus.explain(s(subject)) for subject in messages] if lesson.has("trace") else []
+        explained = [await bus.explain(one) for one in messages] if lesson.has("trace") else []
     for subject in messages:
-        await client.publish(s(subject))
+        await client.publish(subject)
     await client.flush()
     arrived = []
-    for name, subscription in subscriptions.items():
-        while subscription.pending_msgs:
-            arrived.append(((await subscription.next_msg()).subject, name))
-        await subscription.unsubscribe()
-    matrix = roost.delivery_matrix(patterns, [s(one) for one in messages], arrived, explained, title=title)
+    for name, ear in ears.items():
+        arrived += [((await ear.next_msg()).subject, name) for _ in range(ear.pending_msgs)]
+        await ear.unsubscribe()
+    matrix = roost.delivery_matrix(patterns, messages, arrived, explained, title=title)
     assert matrix.agrees or not explained, matrix.differences
     return matrix
 
 
-await deliver(
-    {
-        "two words": "agents.*",
-        "a status": "agents.*.status",
-        "all below": "agents.>",
-        "any status": "*.*.status",
-    },
-    messages=[
-        "agents",
-        "agents.worker1",
-        "agents.worker1.status",
-        "agents.worker1.gpu.status",
-        "robots.r2.status",
-    ],
-    title="Wildcards at different depths",
-)
+four = {"two words": "agents.*", "a status": "agents.*.status", "all below": "agents.>", "any": "*.*.status"}
+five = "agents agents.worker1 agents.worker1.status agents.worker1.gpu.status robots.r2.status"
+await deliver(four, five, title="Wildcards at different depths")
 
 # %% [markdown]
 # Words are compared letter by letter: `Agents` and `agents` are different, and no subject has to be declared before
 # it is used. A misspelt subject is therefore no error. The message goes to nobody, and the publisher is not told.
-# That is what `explain` is for:
+# Here the publisher forgets an `s`; `explain` shows that nobody would get its message:
 
 # %%
 # needs: trace
@@ -205,8 +194,9 @@ await client.flush()
 await client.publish(s("agent.worker1.status"), b"lost")  # `agent` without s: no error, no receiver
 async with roost.connect(lesson.url, namespace=lesson.namespace) as bus:
     missed = await bus.explain(s("agent.worker1.status"))
-    print("subscriptions that get agent.worker1.status: ", len(missed.receivers))
-    print("subscriptions that get agents.worker1.status:", len((await bus.explain(messages[0])).receivers))
+    meant = await bus.explain(s("agents.worker1.status"))
+print("subscriptions that get agent.worker1.status: ", len(missed.receivers))
+print("subscriptions that get agents.worker1.status:", len(meant.receivers))
 missed
 
 # %% [markdown]
@@ -239,22 +229,17 @@ stored
 
 # %%
 # One good hierarchy: each question is one pattern
-await deliver(
-    {
-        "status board": "team.*.*.status",
-        "alarm": "team.*.*.error",
-        "head of research": "team.research.>",
-        "friend of clerk1": "team.billing.clerk1.*",
-    },
-    messages=[
-        "team.research.reader1.status",
-        "team.research.reader2.result",
-        "team.billing.clerk1.status",
-        "team.billing.clerk1.error",
-        "team.billing.clerk2.error",
-    ],
-    title="team.<team>.<agent>.<kind>: each question is one pattern",
-)
+questions = {
+    "status board": "team.*.*.status",
+    "alarm": "team.*.*.error",
+    "head of research": "team.research.>",
+    "friend of clerk1": "team.billing.clerk1.*",
+}
+said = """
+    team.research.reader1.status team.research.reader2.result
+    team.billing.clerk1.status team.billing.clerk1.error team.billing.clerk2.error
+"""
+await deliver(questions, said, title="team.<team>.<agent>.<kind>: each question is one pattern")
 
 # %% [markdown]
 # ## What Roost adds: topics
@@ -313,7 +298,7 @@ await plain.unsubscribe()
 # %% [markdown]
 # ## Exercises
 #
-# Write subjects and patterns as in the text, without `s(...)`; where it is needed the exercise says so.
+# Write patterns as in the text, without `s(...)`: the checks put it around them. Only exercise 3 needs it.
 #
 # **1.** Agents report on `team.<team>.<agent>.<kind>`. Which pattern gets the errors of all agents of the team `research`, and
 # nothing else?
@@ -323,6 +308,7 @@ answer_1 = ...
 
 
 # %%
+# Check of exercise 1: the pattern is subscribed to, and messages are published
 async def gets(pattern, wanted, unwanted):
     try:
         ears = await client.subscribe(s(pattern))
@@ -340,15 +326,9 @@ async def gets(pattern, wanted, unwanted):
     return f"It gets {extra[0]} as well." if extra else True
 
 
-await lesson.check(
-    1,
-    answer_1,
-    lambda answer: gets(
-        answer,
-        wanted=["team.research.reader1.error", "team.research.reader2.error"],
-        unwanted=["team.research.reader1.status", "team.billing.clerk1.error", "team.research.error"],
-    ),
-)
+wanted = "team.research.reader1.error team.research.reader2.error".split()
+unwanted = "team.research.reader1.status team.billing.clerk1.error team.research.error".split()
+await lesson.check(1, answer_1, partial(gets, wanted=wanted, unwanted=unwanted))
 
 # %% [markdown]
 # **2.** Which pattern gets everything that `worker1` says, at any depth, but nothing of `worker10`?
@@ -357,15 +337,10 @@ await lesson.check(
 answer_2 = ...
 
 # %%
-await lesson.check(
-    2,
-    answer_2,
-    lambda answer: gets(
-        answer,
-        wanted=["agents.worker1.status", "agents.worker1.gpu.status", "agents.worker1.gpu.0.error"],
-        unwanted=["agents.worker10.status", "agents.worker10.gpu.status", "agents.worker2.status"],
-    ),
-)
+# Check of exercise 2: likewise
+wanted = "agents.worker1.status agents.worker1.gpu.status agents.worker1.gpu.0.error".split()
+unwanted = "agents.worker10.status agents.worker10.gpu.status agents.worker2.status".split()
+await lesson.check(2, answer_2, partial(gets, wanted=wanted, unwanted=unwanted))
 
 # %% [markdown]
 # **3.** Make a `roost.Topic` of `Status` for `robots.<site>.<robot>.battery`, and set `answer_3` to its address for the robot `r2`
@@ -376,6 +351,7 @@ answer_3 = ...
 
 
 # %%
+# Check of exercise 3: a message is published to the address
 async def at_the_site(address):
     if not isinstance(address, roost.Address):
         return "An address is made with topic.at(...)."

@@ -32,7 +32,7 @@ import roost
 
 logging.getLogger("roost").setLevel(logging.CRITICAL)  # we show the errors ourselves
 lesson = await Lesson.open("Request and reply", needs={"What Roost adds": "agents"})
-s = lesson.subject
+s = lesson.subject  # gives the subject to use: on a shared server your prefix comes before it
 lesson
 
 # %% [markdown]
@@ -79,7 +79,7 @@ for number, text in enumerate(["to be or not to be", "that is the question"], 1)
     print("response:", await ask(task))
 
 # %% [markdown]
-# The same as a picture. The answers do not go to `agents.worker1.process`, where other workers might listen, but to the
+# The same as a picture; at each arrow stands how many messages. The answers do not go to `agents.worker1.process`, where other workers might listen, but to the
 # requester's inbox alone.
 
 # %%
@@ -152,22 +152,22 @@ print(
 #
 # A subscription of nats-py runs its handler for one message at a time. If the work takes 20 ms, the twentieth of 20 requests
 # that come together waits for nineteen others first. A handler that starts an `asyncio` task for each message does not
-# have that queue. Look at p50 and p99 of the two:
+# have that queue. In the picture a column shows how many requests took so long; *p50* is the time that half of them did not
+# exceed, *p99* the time that 99 of 100 did not. Compare those of the two.
 
 
 # %%
 # One at a time, or all together: how long 20 requests take
+running, took_s = [], {}  # asyncio wants somebody to hold on to its tasks
+
+
 async def one_at_a_time(message):
     await asyncio.sleep(0.02)
     await message.respond(b"")
 
 
-running = set()  # asyncio wants somebody to hold on to its tasks
-
-
 async def all_together(message):
-    running.add(task := asyncio.create_task(one_at_a_time(message)))
-    task.add_done_callback(running.discard)
+    running.append(asyncio.create_task(one_at_a_time(message)))
 
 
 async def timed(subject):
@@ -176,7 +176,6 @@ async def timed(subject):
     return time.monotonic() - began
 
 
-took_s = {}
 for handler in (one_at_a_time, all_together):
     subject = s(f"agents.worker1.{handler.__name__}")
     await worker.subscribe(subject, cb=handler)
@@ -185,6 +184,9 @@ for handler in (one_at_a_time, all_together):
 roost.latency_picture(took_s, title="20 requests that come together, 20 ms of work each")
 
 # %% [markdown]
+# Above, the columns go on to the right: each request waits 20 ms longer than the one before it. Below, there is one
+# column: all took about as long as the work.
+#
 # ## A streamed answer
 #
 # A language model gives its answer word by word. The requester may listen to its inbox itself and take any number of
@@ -245,16 +247,12 @@ async def count(job: Job) -> Count:
 
 print("the contract:", process_text, " the agent:", counter.name)
 
-# %%
-# needs: agents
-# The request: models instead of bytes
-async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.serving(counter):
-    print("response:", await bus.request(process_text, Job(text="to be or not")))
-
 # %% [markdown]
-# The plain client knows two failures, a timeout and nobody there. A handler that raised was, for the requester, a
-# timeout as well. Now an error of the handler arrives as one: `RemoteError`, with a code and what the other side said.
-# The handler above refuses long texts with `roost.Reject`. It also has a mistake: what if there are no words?
+# The requester sends a `Job` and gets a `Count`; nobody turns anything into bytes by hand.
+#
+# The plain client knows two failures, a timeout and nobody there. A handler that raised was, for the requester, a timeout
+# as well. Here it arrives as an error: `RemoteError`, with a code and what the other side said. The handler above refuses
+# long texts with `roost.Reject`. It also has a mistake: what if there are no words? We ask four times; see what each gets.
 
 
 # %%
@@ -341,14 +339,15 @@ async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.ser
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Write a responder: a coroutine function of a message whose data is a JSON list of numbers, which replies with their
-# sum, as JSON. Set `answer_1` to the function.
+# **1.** Write a responder, `async def answer_1(message)`: the message's data is a JSON list of numbers, and it replies with
+# their sum, as JSON.
 
 # %% tags=["exercise-1", "quiet"]
 answer_1 = ...
 
 
 # %%
+# Check of exercise 1: it is asked for three sums
 async def adds(handler):
     subscription = await worker.subscribe(s("exercise.sum"), cb=handler)
     await worker.flush()
@@ -367,14 +366,14 @@ async def adds(handler):
 await lesson.check(1, answer_1, adds)
 
 # %% [markdown]
-# **2.** Write a coroutine function of a client and a subject that asks there with an empty message and waits 0.5 s at
-# most. It returns the reply's data (bytes), or `"nobody"` when nobody listens, or `"late"` when no answer came in time.
+# **2.** Write `async def answer_2(client, subject)`: it asks there with an empty message and waits 0.5 s at most. It returns the reply's data (bytes), or `"nobody"` when nobody listens, or `"late"` when no answer came in time.
 
 # %% tags=["exercise-2", "quiet"]
 answer_2 = ...
 
 
 # %%
+# Check of exercise 2: it asks somebody, nobody, and one who never answers
 async def tells_apart(function):
     async def here(message):
         await message.respond(b"here I am")
@@ -397,8 +396,8 @@ async def tells_apart(function):
 await lesson.check(2, answer_2, tells_apart)
 
 # %% [markdown]
-# **3.** Mend the mistake: write a handler for `process_text` (a coroutine function from `Job` to `Count`) that counts as above, and
-# that *rejects* a text without words, with a reason.
+# **3.** Mend the mistake: write `async def answer_3(job: Job) -> Count`, a handler for `process_text` that counts as above,
+# and that *rejects* a text without words, with a reason.
 
 # %% tags=["exercise-3", "quiet"]
 answer_3 = ...
@@ -406,6 +405,7 @@ answer_3 = ...
 
 # %%
 # needs: agents
+# Check of exercise 3: an agent serves it
 async def rejects(handler):
     agent = roost.Agent("exercise")
     agent.handles(process_text)(handler)

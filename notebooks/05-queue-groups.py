@@ -30,7 +30,7 @@ import roost
 lesson = await Lesson.open(
     "Queue groups", needs={"Ask the server": "trace", "Tasks": "jetstream", "Tasks in Roost": "agents"}
 )
-s = lesson.subject
+s = lesson.subject  # gives the subject to use: on a shared server your prefix comes before it
 lesson
 
 # %% [markdown]
@@ -64,9 +64,7 @@ crowd = [await start_worker(f"worker{number}", done) for number in (1, 2, 3)]
 for number in range(5):
     await client.publish(s("agents.tasks"), str(number).encode())
 handled = await take(done, 15)
-print(
-    "5 tasks were handled", len(handled), "times:", dict(sorted(Counter(name for name, _ in handled).items()))
-)
+print("5 tasks were handled", len(handled), "times:", dict(Counter(name for name, _ in sorted(handled))))
 for worker in crowd:
     await worker.close()
 
@@ -82,9 +80,8 @@ for worker in crowd:
 # %%
 # Create several workers with the same queue group
 done = asyncio.Queue()
-workers = {
-    name: await start_worker(name, done, queue="workers") for name in ("worker1", "worker2", "worker3")
-}
+names = ("worker1", "worker2", "worker3")
+workers = {name: await start_worker(name, done, queue="workers") for name in names}
 print("in the group `workers`:", ", ".join(workers))
 
 # %%
@@ -111,7 +108,8 @@ roost.load_picture(
 )
 
 # %% [markdown]
-# `bus.explain` (notebook 03) shows a group as the server sees it: the message goes to one of three.
+# `bus.explain` ([03-subjects](03-subjects.ipynb)) asks the server who would get a message. It shows the group as the server
+# sees it: the message goes to one of three.
 
 # %%
 # needs: trace
@@ -146,7 +144,7 @@ await publishing
 
 print("each task exactly once:", sorted(number for _, number in first + second + third) == list(range(300)))
 for when, part in {"at first": first, "worker4 is there": second, "worker1 is gone": third}.items():
-    print(f"{when:17}", dict(sorted(Counter(name for name, _ in part).items())))
+    print(f"{when:17}", dict(Counter(name for name, _ in sorted(part))))
 roost.load_picture(
     (name for name, _ in first + second + third), title="worker4 joins, worker1 leaves", unit="tasks"
 )
@@ -159,7 +157,7 @@ roost.load_picture(
 #
 # The server deals messages out as they come. It does not look who is busy, and it keeps nothing. So two things go wrong
 # when a worker is slow, and then dies. Here a slow worker joins; it needs 50 ms for each task. There are 60 tasks.
-# When the others are done with theirs the slow one is killed (`close` instead of `drain`).
+# When the others are done with theirs the slow one dies: `close` instead of `drain`.
 
 # %%
 # A slow worker gets as many tasks as the others, and what it holds when it dies is lost
@@ -186,45 +184,43 @@ roost.load_picture(
 )
 
 # %% [markdown]
-# About a third of the tasks were given to the slow worker, more or less by chance, and died with it. For questions and news that may be right: one asks again.
-# For work that has to be done it is not.
+# About a third of the tasks were given to the slow worker, more or less by chance, and died with it. For questions and
+# news that may be right: one asks again. For work that has to be done it is not.
 #
 # ## What Roost adds: tasks
 #
-# A `Task` is work that is stored first (in JetStream, notebook 06) and then taken by workers when they have a hand free.
+# A `Task` is work that is stored first (in JetStream, [06-jetstream](06-jetstream.ipynb)) and then taken by workers when they have a hand free.
 # Instances of one agent share the tasks as a queue group does. There are two differences: who is slow takes fewer, and what somebody held
 # who dies is given to another.
 #
-# Each instance gets a name and a speed here. That is done in the agent's `lifespan`, which opens what an instance needs.
+# So that the picture can tell the instances apart, each gets a name here, and the first one is slow. The name comes from the
+# agent's `lifespan`, which runs once for each instance: what it yields the handler finds in `ctx.deps`. `concurrency=4`
+# says that an instance does up to four tasks at a time.
 
 
 # %%
 # An agent that does tasks; the first instance is slow
-class Page(BaseModel):
-    number: int
-
-
 class Digest(BaseModel):
-    number: int
+    page: int
     by: str
 
 
-digest = roost.Task("digest", Page, Digest)
-names = itertools.count(1)
+digest = roost.Task("digest", int, Digest)
+numbers = itertools.count(1)
 
 
 @asynccontextmanager
 async def own_name():
-    yield f"instance {next(names)}"
+    yield f"instance {next(numbers)}"
 
 
 digester = roost.Agent("digester", lifespan=own_name)
 
 
 @digester.handles(digest, concurrency=4)
-async def handle(page: Page, ctx: roost.Context[str]) -> Digest:
+async def handle(page: int, ctx: roost.Context[str]) -> Digest:
     await asyncio.sleep(0.05 if ctx.deps == "instance 1" else 0.005)  # the work
-    return Digest(number=page.number, by=ctx.deps)
+    return Digest(page=page, by=ctx.deps)
 
 
 print("the contract:", digest, " the agent:", digester.name)
@@ -235,47 +231,39 @@ print("the contract:", digest, " the agent:", digester.name)
 # %%
 # needs: jetstream, agents
 # 300 tasks, three instances: who is slow takes fewer
-pages = [Page(number=number) for number in range(300)]
 async with roost.connect(lesson.url, namespace=lesson.namespace) as bus:
     async with bus.serving(digester, digester, digester):
-        handles = await bus.submit_many(digest, pages)
+        handles = await bus.submit_many(digest, range(300))
         results = await asyncio.gather(*(handle.result() for handle in handles))
-print("results:", len(results), " each task once:", sorted(one.number for one in results) == list(range(300)))
-roost.load_picture(
-    (one.by for one in results), title="300 tasks, three instances, the first one is slow", unit="tasks"
-)
+print("results:", len(results), " each task once:", sorted(one.page for one in results) == list(range(300)))
+roost.load_picture((one.by for one in results), title="300 tasks, instance 1 is slow", unit="tasks")
 
 # %% [markdown]
 # Nobody told the server that instance 1 is slow. It has four hands, and asks for another task when one of them is free.
 #
-# Now an instance leaves in mid-run, and another joins. Nobody has to agree with anybody: what the one that leaves has not finished it
-# finishes first, or hands back; what nobody has taken waits in the stream.
+# Now instance 4 stays to the end, instance 5 leaves in mid-run, and instance 6 joins. Nobody has to agree with anybody: what
+# the one that leaves has begun it finishes, or hands back; what nobody has taken waits in the stream.
 
 # %%
 # needs: jetstream, agents
 # Add and remove instances while it runs: each task has exactly one result
-async with (
-    roost.connect(lesson.url, namespace=lesson.namespace) as bus,
-    bus.serving(digester),
-):  # instance 4 stays
+async with roost.connect(lesson.url, namespace=lesson.namespace) as bus, bus.serving(digester):
     async with bus.serving(digester):  # instance 5 leaves after 100 results
-        handles = await bus.submit_many(digest, pages)
+        handles = await bus.submit_many(digest, range(300))
         coming = [asyncio.create_task(handle.result()) for handle in handles]
         for one in itertools.islice(asyncio.as_completed(coming), 100):
             await one
     async with bus.serving(digester):  # instance 6 joins
         results = await asyncio.gather(*coming)
-print("results:", len(results), " each task once:", sorted(one.number for one in results) == list(range(300)))
-roost.load_picture(
-    (one.by for one in results), title="300 tasks: instance 5 leaves, instance 6 joins", unit="tasks"
-)
+print("results:", len(results), " each task once:", sorted(one.page for one in results) == list(range(300)))
+roost.load_picture((one.by for one in results), title="Instance 5 leaves, instance 6 joins", unit="tasks")
 
 # %% [markdown]
-# Notebook 07 does the same with processes, and kills some of them.
+# [07-a-team](07-a-team.ipynb) does the same with processes, and kills some of them.
 #
 # ## Exercises
 #
-# **1.** Write a coroutine function of a client, a subject and a handler. It subscribes such that each message is handled by
+# **1.** Write `async def answer_1(client, subject, handler)`. It subscribes such that each message is handled by
 # only one of all the clients that do the same.
 
 # %% tags=["exercise-1", "quiet"]
@@ -283,6 +271,7 @@ answer_1 = ...
 
 
 # %%
+# Check of exercise 1: three clients subscribe with it
 async def shares(function):
     clients = [await nats.connect(lesson.url) for _ in range(3)]
     got = []
@@ -314,6 +303,7 @@ answer_2 = ...
 
 
 # %%
+# Check of exercise 2: it is tried out
 async def count_them(answer):
     queues = ["workers"] * 3 + ["archive"] * 2 + [""]
     subscriptions = [await client.subscribe(s("exercise.count"), queue=queue) for queue in queues]
@@ -324,21 +314,22 @@ async def count_them(answer):
     for one in subscriptions:
         await one.unsubscribe()
     return (
-        answer == delivered
-        or "Each group gets one copy of each message, and so does each other subscription."
+        answer == delivered or "Of each message a group gets one copy, and so does each other subscription."
     )
 
 
 await lesson.check(2, answer_2, count_them)
 
 # %% [markdown]
-# **3.** A worker has messages in hand. Write a coroutine function of its client that stops it such that none of them is lost.
+# **3.** A worker has messages in hand. Write `async def answer_3(client)`: it ends the worker's connection such that none of
+# them is lost.
 
 # %% tags=["exercise-3", "quiet"]
 answer_3 = ...
 
 
 # %%
+# Check of exercise 3: a worker with 20 messages is stopped with it
 async def stops_in_order(function):
     done = asyncio.Queue()
     worker = await start_worker("exercise", done, queue="exercise", work_s=0.005)

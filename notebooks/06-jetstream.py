@@ -21,9 +21,14 @@ from roost.server import LocalCluster
 
 logging.getLogger("roost").addHandler(logging.NullHandler())  # we look at results instead of log lines
 lesson = await Lesson.open(
-    "JetStream", needs={"Streams, consumers, replay": "jetstream", "Failover": "local servers"}
+    "JetStream",
+    needs={
+        "Streams, consumers, replay": "jetstream",
+        "Failover": "local servers",
+        "What Roost adds": "agents",
+    },
 )
-s = lesson.subject
+s = lesson.subject  # gives the subject to use: on a shared server your prefix comes before it
 lesson
 
 # %% [markdown]
@@ -38,7 +43,7 @@ lesson
 nc = await nats.connect(lesson.url)
 js = nc.jetstream()
 
-TASKS = lesson.stream("AGENT_TASKS")
+TASKS = lesson.stream("AGENT_TASKS")  # the name; on a shared server your prefix comes before it
 info = await js.add_stream(name=TASKS, subjects=[s("agents.tasks.>")])
 
 print(f"stream     {info.config.name}")
@@ -48,7 +53,7 @@ print(f"messages   {info.state.messages}, kept in a {info.config.storage}")
 # %% [markdown]
 # ### Publish, and know that it is stored
 #
-# `js.publish` waits for the server's **acknowledgement**: "stored, as number *n*". If it raises, you do not know
+# `js.publish` waits for the server's **acknowledgement**: "stored, as number *n*". If none comes in time, you do not know
 # whether the message is stored, so you publish again. The header `Nats-Msg-Id` makes that safe: of messages with the
 # same id within two minutes the server keeps one. Look at the last two lines.
 
@@ -197,16 +202,13 @@ async def add(event):
         total = int((await js.get_last_msg(TOTALS, to)).data)
     except nats.js.errors.NotFoundError:
         total = 0
-    number = event.metadata.sequence.stream
-    ack = await js.publish(to, str(total + int(event.data)).encode(), headers={"Nats-Msg-Id": f"{number}"})
-    return bool(ack.duplicate)
+    new, number = str(total + int(event.data)).encode(), str(event.metadata.sequence.stream)
+    return bool((await js.publish(to, new, headers={"Nats-Msg-Id": number})).duplicate)
 
 
-ADDER = lesson.stream("adder")
-config = ConsumerConfig(ack_wait=ACK_WAIT_S)
-adder = await js.pull_subscribe(s("agents.events.*"), durable=ADDER, stream=EVENTS, config=config)
-acked = set()
-while len(acked) < len(used):
+name, config = lesson.stream("adder"), ConsumerConfig(ack_wait=ACK_WAIT_S)
+adder = await js.pull_subscribe(s("agents.events.*"), durable=name, stream=EVENTS, config=config)
+while (await adder.consumer_info()).ack_floor.stream_seq < len(used):
     [event] = await adder.fetch(1, timeout=5)
     number, times = event.metadata.sequence.stream, event.metadata.num_delivered
     known = await add(event)
@@ -215,7 +217,6 @@ while len(acked) < len(used):
         print("         here the processor dies before the ack")
     else:
         await event.ack_sync()
-        acked.add(number)
 
 # %%
 # needs: jetstream
@@ -306,10 +307,10 @@ await asyncio.to_thread(cluster.stop)
 # You have now seen what a reliable worker needs: a stream, a consumer, the ack after the work, a message id, and a
 # place for the result. `roost.Task` is that in one line. What it adds is the **outcome**: each task gets exactly one,
 # stored beside it, whoever asks and whenever. There is no ack to forget: the handler returns, or raises and is run
-# again.
+# again. Below, a task is submitted before there is a worker, and its handler raises the first time. See what becomes of it.
 
 # %%
-# needs: jetstream
+# needs: jetstream, agents
 # Roost: a durable task and its outcome
 digest = roost.Task("digest", str, int, retry=roost.Retry(base_s=0.1))
 agent = roost.Agent("digester")
@@ -341,8 +342,8 @@ picture
 #
 # ## Exercises
 #
-# **1.** A dashboard wants only the **newest** message of each subject, not all of them. Which consumer configuration
-# reads those? Write the `deliver_policy`.
+# **1.** A dashboard wants only the **newest** message of each subject, not all of them. With which `deliver_policy` does a
+# consumer read those? Type `DeliverPolicy.` and press Tab to see which there are.
 
 # %% tags=["exercise-1", "quiet"]
 answer_1 = ...
@@ -350,14 +351,15 @@ answer_1 = ...
 
 # %%
 # needs: jetstream
+# Check of exercise 1: one task is published again, and the stream is read with it
 async def check_1(answer):
     await js.publish(s("agents.tasks.draft"), b"please draft again")
     got = await replay(deliver_policy=answer)
     if "draft again" not in got:
-        return f"the newest message of agents.tasks.draft is not among what came: {got}."
+        return f"The newest message of agents.tasks.draft is not among what came: {got}."
     if "draft" in got:
-        return f"an older message of agents.tasks.draft came too: {got}."
-    return set(got) == {"plan", "search", "read", "review", "draft again"} or f"only this came: {got}."
+        return f"An older message of agents.tasks.draft came too: {got}."
+    return set(got) == {"plan", "search", "read", "review", "draft again"} or f"Only this came: {got}."
 
 
 await lesson.check(1, answer_1, check_1)
@@ -373,9 +375,9 @@ answer_2 = ...
 
 # %%
 # needs: jetstream
+# Check of exercise 2: a task is worked on twice, and the first time `work` raises
 async def check_2(answer):
-    name, subject = lesson.stream("EXERCISE_2"), s("exercise.2")
-    calls = []
+    name, subject, calls = lesson.stream("EXERCISE_2"), s("exercise.2"), []
 
     async def work(data):
         calls.append((await sub.consumer_info()).num_ack_pending)
@@ -385,21 +387,19 @@ async def check_2(answer):
     await js.add_stream(name=name, subjects=[subject])
     try:
         await js.publish(subject, b"a task")
-        config = ConsumerConfig(ack_wait=1)
-        sub = await js.pull_subscribe(subject, durable=lesson.stream("exercise"), stream=name, config=config)
+        sub = await js.pull_subscribe(subject, durable=name, stream=name, config=ConsumerConfig(ack_wait=1))
         for _ in range(2):
-            try:
-                [message] = await sub.fetch(1, timeout=0.8)
-            except TimeoutError:
-                return "after a crash in `work` the message did not come again: ack only what is done, nak the rest."
+            [message] = await sub.fetch(1, timeout=0.8)
             await answer(message, work)
         if calls != [1, 1]:
-            return "the message was acknowledged before its work was done, or `work` was not called."
+            return "The message was acknowledged before its work was done, or `work` was not called."
         for _ in range(20):  # an ack needs a moment
             if (await sub.consumer_info()).num_ack_pending == 0:
                 return True
             await asyncio.sleep(0.05)
-        return "the work was done, and the server still waits for its ack."
+        return "The work was done, and the server still waits for its ack."
+    except TimeoutError:
+        return "After a crash in `work` the message did not come again: ack only what is done, nak the rest."
     finally:
         await js.delete_stream(name)
 
@@ -415,13 +415,14 @@ answer_3 = ...
 
 
 # %%
+# Check of exercise 3: who is left?
 def check_3(answer):
     if not isinstance(answer, int):
-        return "a number is wanted."
+        return "A number is wanted."
     left = 5 - answer
     if left <= 5 // 2:
-        return f"then {left} of 5 are left. Is that more than half?"
-    return left == 3 or f"then {left} of 5 are left. Could one more die?"
+        return f"Then {left} of 5 are left. Is that more than half?"
+    return left == 3 or f"Then {left} of 5 are left. Could one more die?"
 
 
 await lesson.check(3, answer_3, check_3)
