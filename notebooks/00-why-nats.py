@@ -124,10 +124,12 @@ print(
     f"published: {len(published)} tasks; done: {len(tasks)}, all different: {len({task for _, task in tasks}) == len(tasks)}"
 )
 print("the first 300 were done by", dict(Counter(name for name, _ in sorted(tasks[:300]))))
-roost.load_picture([name for name, _ in tasks[300:]], title="Who did the tasks after these", unit="tasks")
+roost.load_picture(
+    [name for name, _ in tasks[300:]], title="Who did the tasks after the first 300", unit="tasks"
+)
 
 # %% [markdown]
-# Every task was done, none twice. Two workers did half of the tasks each; from when `worker3` came it was a third each.
+# Every task was done, none twice. Two workers did about half of the tasks each; with `worker3` it was about a third each.
 # Nobody told the planner or the other workers. [05-queue-groups](05-queue-groups.ipynb) also takes workers away.
 #
 # ## Fast: how long a question takes

@@ -78,7 +78,7 @@ for _ in range(3):
 # ## Everybody gets a copy
 #
 # Two more agents subscribe to the same subject, and one message is published. Each handler notes that it was called; the
-# picture has a dot for each of these notes.
+# picture has a dot for each of these notes. ("Not checked" there: the server was not asked. The next notebook asks it.)
 
 # %%
 # One message, three subscribers

@@ -398,6 +398,8 @@ async def check_2(answer):
                 return True
             await asyncio.sleep(0.05)
         return "The work was done, and the server still waits for its ack."
+    except RuntimeError:
+        return "The error of `work` came out of your function: catch it there."
     except TimeoutError:
         return "After a crash in `work` the message did not come again: ack only what is done, nak the rest."
     finally:

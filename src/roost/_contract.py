@@ -68,8 +68,8 @@ class Contract:
             raise ConfigError(f"{self}: limits = {quoted(self.limits)}: must be roost.Limits.")
         if self.limits.max_bytes > MOST_BYTES:
             raise ConfigError(
-                f"{self}: limits: max_bytes = {self.limits.max_bytes}: must be at most {MOST_BYTES} (64 MiB). Keep larger data "
-                "in a store of your own, and send a path."
+                f"{self}: limits: max_bytes = {self.limits.max_bytes}: must be at most {MOST_BYTES} (64 MiB). Keep "
+                "larger data in a store of your own, and send a path."
             )
 
     def _check_seconds(self, name: str, *, least: float = 0) -> None:

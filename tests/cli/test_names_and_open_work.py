@@ -112,7 +112,7 @@ async def test_what_is_open_is_told_for_each_contract(nats_url: str, namespace: 
         numbers = [found["digest"][name] for name in ("waiting", "in_work", "dead", "consumer")]
         assert numbers == [3, 0, 1, "task_digest"]
         answer = await operator("tasks", "ls")
-        assert "unserved\t2\t0\t0\tnone: no worker was ever started\n" in answer.stdout
+        assert "unserved\t2\t0\t0\t0\tnone: no worker was ever started\n" in answer.stdout
 
 
 async def test_a_run_is_approved_from_a_shell(nats_url: str, namespace: str, tmp_path: Path) -> None:

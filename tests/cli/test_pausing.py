@@ -43,7 +43,7 @@ def test_a_pause_is_seen_in_the_list_and_in_the_status_until_it_is_resumed(where
     said = CliRunner().invoke(app, ["tasks", "pause", "digest", *where])
     assert said.stdout == "digest is paused until resumed; 3 waiting, 0 in work\n"
     said = CliRunner().invoke(app, ["tasks", "ls", *where])
-    assert "digest\t3\t0 of 4\t0\tpaused until resumed, task_digest\n" in said.stdout
+    assert "digest\t3\t0\t0 of 4\t0\tpaused until resumed, task_digest\n" in said.stdout
     said = CliRunner().invoke(app, ["status", *where])
     assert "digest until resumed" in said.stdout
 

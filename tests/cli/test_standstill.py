@@ -18,10 +18,12 @@ from typer.testing import CliRunner
 import roost
 from roost.cli import _checks, _standstill
 from roost.cli.app import app
+from roost.cli.tasks import consumer_words
 from roost.runs.records import RunSubjects
 from roost.server import LocalServer, ServerOptions
 from roost.server.profiles import options_for
 from roost.tasks.administer import Size, provision
+from roost.tasks.backlog import Backlog
 from roost.testing import faults
 
 SOON_S = 20.0
@@ -174,6 +176,24 @@ def test_tasks_of_tomorrow_are_seen(nats_url: str, namespace: str) -> None:
     assert re.search(r"status +open, delayed until \d\d", shown)
     _, found = told(*where)
     assert found["unserved"]["found"] == "none", "nobody is missed before they may begin"
+
+
+@pytest.mark.parametrize(("in_work", "said"), [(0, "task_text, nobody pulls just now"), (14, "task_text")])
+def test_workers_whose_hands_are_full_are_not_taken_for_absent(in_work: int, said: str) -> None:
+    """Bug: two workers at 14 tasks had no hand free to pull with, and were told of as if nobody was there."""
+    one = Backlog(
+        name="text",
+        waiting=16_000,
+        in_work=in_work,
+        delayed=0,
+        next_s=None,
+        dead=0,
+        consumer="task_text",
+        pulls=0,
+        max_running=None,
+        paused_until="",
+    )
+    assert consumer_words(one) == said
 
 
 async def scan(name: str) -> str:

@@ -29,6 +29,7 @@ from faults.partition import PartedCluster
 from faults.rows import ROWS, Row
 from faults.scene import RESULTS, Found, Scene, Server
 from roost.server import LocalCluster, LocalServer, ServerOptions
+from roost.server.find import find_server
 from roost.testing.faults import Disk, FaultUnavailable
 
 HERE = Path(__file__).resolve().parent
@@ -59,7 +60,7 @@ def judged(row: Row, servers: int, seed: int) -> dict[str, Any]:
     """The result of one row, as it is kept."""
     began = time.monotonic()
     kept: dict[str, Any] = {"row": row.name, "servers": servers, "seed": seed}
-    kept |= {"commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    kept |= {"commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"), "server": server_version()}
     try:
         kept |= asdict(asyncio.run(run(row, servers, seed)))
         kept["held"] = not kept["broken"]
@@ -78,6 +79,12 @@ def commit() -> str:
         return done.stdout.strip()
 
     return git("rev-parse", "--short=10", "HEAD") + ("+" if git("status", "--porcelain", "../../src") else "")
+
+
+def server_version() -> str:
+    """Of the nats-server that the rows run."""
+    said = subprocess.run([find_server(), "--version"], capture_output=True, text=True, check=True).stdout
+    return said.split("v")[-1].strip()
 
 
 def keep(result: dict[str, Any]) -> None:

@@ -461,8 +461,8 @@ async def submitted_again(scene: Scene) -> None:
 
 
 @row(
-    fault="forty workers lose their connections in the same instant",
-    promise="they come back spread out, and work goes on",
+    fault="forty clients lose their connections in the same instant (connections alone: no task is submitted)",
+    promise="they come back spread out",
     servers=(1,),
     rate=0,
     workers=0,

@@ -32,7 +32,13 @@ def table(results: list[dict[str, Any]]) -> str:
         commits = ", ".join(sorted({one["commit"] for one in ran}))
         last = max(one["date"] for one in ran)[:10]
         seeds = ", ".join(str(seed) for seed in sorted({one["seed"] for one in ran}))
-        lines.append(f"\nCommits {commits}; last run {last}; seeds {seeds}.")
+        versions = ", ".join(sorted({one["server"] for one in ran}))
+        dead = sum(one["outcomes"].get("dead", 0) for one in ran)
+        took_s = sum(one["duration_s"] for one in ran)
+        lines.append(
+            f"\nnats-server {versions}; commits {commits}; last run {last}; seeds {seeds}. {len(ran)} runs took "
+            f"{took_s / 60:.0f} minutes; {dead:,} of {sum(one['tasks'] for one in ran):,} tasks ended as dead letters."
+        )
     return "\n".join(lines)
 
 

@@ -232,13 +232,15 @@ async def test_a_look_at_what_is_stored_that_fails_is_repeated_and_leaks_no_exce
         look = bus.log.newest
         looks = 0
 
-        async def interrupted(subjects: list[str]) -> dict[str, roost.tasks.log.Record]:
+        async def interrupted(
+            subjects: list[str], *, leader: bool = False
+        ) -> dict[str, roost.tasks.log.Record]:
             nonlocal looks
             looks += 1
             if looks == 1:
                 await asyncio.to_thread(own_server.kill)
                 await asyncio.to_thread(own_server.restart)
-            return await look(subjects)
+            return await look(subjects, leader=leader)
 
         monkeypatch.setattr(bus.log, "newest", interrupted)
         handles = await bus.submit_many(add, numbers(20), keys=keys(20))

@@ -7,8 +7,9 @@ import asyncio
 import pytest
 
 import roost
+from roost.codec import Limits
 from roost.server import LocalServer, ServerOptions
-from roost.tasks import outcomes
+from roost.tasks import administer, outcomes
 from roost.tasks.room import FRESH_S
 from tasks.support import SOON_S, Events, Number, agent_of, api, plus_one, provision, records, stranger
 
@@ -285,3 +286,15 @@ async def test_a_server_without_room_is_told_of_as_it_is(limits: str) -> None:
             with pytest.raises(roost.StoreFull, match="no room"):
                 await bus.submit(text, "z" * 100_000, delay_s=60)
             assert not (await bus.submit(text, "00000" + "x" * 100_000, key="0")).created
+
+
+async def test_of_large_values_the_first_are_stored_and_counted_too(nats_url: str, namespace: str) -> None:
+    """Bug: with a full store of large payloads, `stored` was 0, and the values before were not stored either."""
+    large = roost.Task("large", str, Number, limits=Limits(max_bytes=1_000_000))
+    values = [f"{n}" + "x" * 300_000 for n in range(10)]
+    async with roost.connect(nats_url, namespace=namespace) as bus:
+        await administer.provision(bus.log, [large], size=administer.Size(object_bytes=2_000_000))
+        for _ in range(2):
+            with pytest.raises(roost.StoreFull) as full:
+                await bus.submit_many(large, values, key=lambda value: value[:1])
+            assert full.value.stored == 5 == len(await records(bus, "task"))

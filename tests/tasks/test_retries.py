@@ -176,7 +176,7 @@ async def test_an_attempt_over_its_time_is_ended_and_tried_again(
     ("returned", "said"),
     [
         ({"n": "many"}, "should be a valid string"),
-        ("x" * 1001, "1003 bytes, allowed are 1000 (limits=Limits(max_bytes=…))"),
+        ("x" * 1001, "1003 bytes, allowed are 1000; give the contract limits=Limits(max_bytes=…)"),
     ],
 )
 async def test_a_result_that_does_not_fit_the_contract_is_a_dead_letter_at_once(

@@ -236,3 +236,12 @@ def test_a_log_that_is_gone_is_said_to_be_gone() -> None:
     assert "(code 404, error 10059). The log is not on this server any more" in str(missing)
     assert "roost provision" in str(missing)
     assert "log" not in str(JetStreamError(code=404, err_code=10014, description="consumer not found"))
+
+
+def test_a_dead_task_says_once_how_often_it_was_tried() -> None:
+    """Bug: "is dead after 2 attempt(s): 2 attempts failed, the last with …"."""
+    letter = Letter("2 attempts failed, the last with ValueError: no", 2)
+    text = str(TaskDead(letter, id="t"))
+    assert text.startswith(
+        "task 't' is dead: 2 attempts failed, the last with ValueError: no. Its input and history"
+    )

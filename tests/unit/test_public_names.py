@@ -6,6 +6,7 @@ import ast
 import subprocess
 import sys
 from pathlib import Path
+from typing import get_type_hints
 
 import roost
 
@@ -13,6 +14,14 @@ import roost
 def test_every_public_name_can_be_had() -> None:
     missing = [name for name in roost.__all__ if not hasattr(roost, name)]
     assert missing == []
+
+
+def test_what_contracts_are_made_of_is_public() -> None:
+    """Bug: the page on large payloads said `limits=Limits(…)`, which could be imported only from a submodule."""
+    options = {one for kind in (roost.Task, roost.Endpoint) for one in get_type_hints(kind).values()}
+    ours = {one.__name__ for one in options if getattr(one, "__module__", "").startswith("roost.")}
+    assert ours == {"Limits", "Retry"}
+    assert ours <= set(roost.__all__)
 
 
 def test_checkers_see_the_names_that_programs_get() -> None:

@@ -56,7 +56,7 @@ def ls(url: Url = None, namespace: Namespace = None, json: AsJson = False) -> No
                     _delayed(one),
                     f"{one.in_work:,}" + (f" of {one.max_running:,}" if one.max_running else ""),
                     f"{one.dead:,}",
-                    _consumer(one),
+                    consumer_words(one),
                 )
                 for one in found
             ]
@@ -78,7 +78,8 @@ def _short(seconds: float) -> str:
     return at.short if isinstance(at, Moment) else at
 
 
-def _consumer(one: Backlog) -> str:
+def consumer_words(one: Backlog) -> str:
+    """What its workers share, and whether somebody asks for work."""
     if not one.consumer:
         return "none: no worker was ever started"
     if one.paused_until:

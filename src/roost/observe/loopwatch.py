@@ -110,8 +110,8 @@ class LoopWatch:
     def _stood_still(self, seconds: float) -> None:
         loop = self._loop
         reason = (
-            f"for {seconds:.1f} s: it was suspended, its machine slept, or it got no memory or processor time. Its tasks "
-            "run elsewhere after their ack wait; what it stores of them then is refused"
+            f"for {seconds:.1f} s: it was suspended, its machine slept, or it got no memory or processor time. Its "
+            "tasks run elsewhere after their ack wait; what it stores of them then is refused"
         )
         if loop is not None:
             with suppress(RuntimeError):  # the loop is closed

@@ -58,6 +58,9 @@ def _expire(delivery: Delivery, running: asyncio.Task[Any] | None) -> None:
         running.cancel()
 
 
+_TOO_LARGE = "; give the contract limits=Limits(max_bytes=…), or return a reference"
+
+
 class UnfitResult(Reject):
     """A handler returned what its contract does not allow. It has run: to run it again would repeat its effects."""
 
@@ -68,7 +71,8 @@ def encode_result(task: Task[Any, Any] | Workflow[Any, Any], output: Any, subjec
         return task.output_codec.encode(output, subject=subject)
     except InvalidMessage as error:
         place = f"in {error.field}: " if error.field else ""
+        remedy = _TOO_LARGE if isinstance(error, TooLarge) else ""
         raise UnfitResult(
             f"its result cannot be stored: the handler of {task.name!r} ran, but what it returned is no output of that "
-            f"contract: {place}{error.reason}{' (limits=Limits(max_bytes=…))' if isinstance(error, TooLarge) else ''}"
+            f"contract: {place}{error.reason}{remedy}"
         ) from error

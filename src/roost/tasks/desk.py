@@ -110,15 +110,20 @@ class Desk:
             due_s = await self._due_s(task)
             items: dict[Ref, Item] = {}
             refs: list[Ref] = []
+            failure: StoreFull | SubmissionUnknown | None = None
             for value, name in zip(window, keys, strict=True):
                 ref = _ref(task, name)
                 subject = self._log.subjects.task(ref)
                 data = encode_input(task, value, subject)
                 if ref not in items:
                     marks = marks_of(task, value, due_s)
-                    items[ref] = await self._submitter.item(
-                        ref, data, trace.header, marks, timeout_s=timeout_s
-                    )
+                    try:
+                        items[ref] = await self._submitter.item(
+                            ref, data, trace.header, marks, timeout_s=timeout_s
+                        )
+                    except (StoreFull, SubmissionUnknown) as error:  # those before it are stored all the same
+                        failure = error
+                        break
                 elif not items[ref].holds(data):
                     raise Conflict(
                         key=name or ref.id,
@@ -128,12 +133,11 @@ class Desk:
                     )
                 refs.append(ref)
             done: dict[Ref, Stored] = {}
-            failure: StoreFull | SubmissionUnknown | None = None
             try:
                 await self._submitter.submit_many(list(items.values()), done, timeout_s=timeout_s)
             except (StoreFull, SubmissionUnknown) as error:
                 failure = error
-            for ref, name in zip(refs, keys, strict=True):
+            for ref, name in zip(refs, keys, strict=False):
                 stored = done.get(ref)
                 if stored is None:
                     break
@@ -162,11 +166,7 @@ class Desk:
         current = await find_dead(self._log, ref)
         target = replay_ref(letter if isinstance(letter, DeadLetter) else current)
         subject = self._log.subjects.task(target)
-        data = (
-            await input_of(self._log, current)
-            if value is None
-            else encode_input(task, value, subject)
-        )
+        data = await input_of(self._log, current) if value is None else encode_input(task, value, subject)
         due_s = await self._due_s(task)
         marks = renewed(current.marks, due_s) if value is None else marks_of(task, value, due_s)
         item = await self._submitter.item(target, data, Trace.new().header, marks, timeout_s=timeout_s)

@@ -45,9 +45,9 @@ from roost.tasks.references import (
 from roost.transport import Link
 from roost.transport.jetstream import (
     STORE_FULL,
-    STREAM_FULL,
     STREAM_NAME_IN_USE,
     STREAM_NOT_FOUND,
+    is_at_its_limit,
     stored_sequence,
 )
 
@@ -135,8 +135,7 @@ class Objects:
     async def _full(self, error: JetStreamError) -> StoreFull:
         info = await self.info() or {"config": {}, "state": {"bytes": 0}}
         limit = int(info["config"].get("max_bytes", -1))
-        own = error.err_code == STREAM_FULL and limit > 0
-        refusal = "" if own else f"{error.description}, error {error.err_code}"
+        refusal = "" if is_at_its_limit(error) else f"{error.description}, error {error.err_code}"
         return StoreFull(stream=self.stream, used=int(info["state"]["bytes"]), limit=limit, refusal=refusal)
 
     async def info(self) -> Any:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from roost._text import quoted
 from roost.codec import Codec, canonical_equal
-from roost.errors import ConfigError, InvalidMessage, JetStreamError
+from roost.errors import ConfigError, InvalidMessage, JetStreamError, TooLarge
 from roost.subjects import key_token
 from roost.tasks.batch import create_once
 from roost.tasks.log import Log
@@ -38,20 +38,24 @@ async def once(log: Log, ref: Ref, name: str, call: Callable[[], Awaitable[Any]]
     subject = log.subjects.once(ref, key_token(name))
     there = await newest(log, subject)
     if there is None:
+        effect = f"ctx.once {quoted(name)}"
         result = await call()
         try:
             data = codec.encode(result, subject=subject)
+        except InvalidMessage as error:
+            raise error.of_result(effect) from error
+        try:
             await store(
                 log, subject, data, block(*create_once("")), patience_s=None, when_full=True
             )  # create-once: its own repeat is refused like that of another
             return codec.decode(data, subject=subject)
-        except InvalidMessage as error:
-            raise error.of_result(f"ctx.once {quoted(name)}") from error
+        except TooLarge as error:
+            raise error.of_result(effect) from error
         except JetStreamError as error:
             if error.err_code == MESSAGE_TOO_LARGE:
                 reason = f"{len(data)} bytes are more than the stream's max_msg_size"
                 unkept = InvalidMessage(subject=subject, field="", reason=reason)
-                raise unkept.of_result(f"ctx.once {quoted(name)}") from error
+                raise unkept.of_result(effect) from error
             if error.err_code != WRONG_LAST_SEQUENCE:
                 raise
         there = await newest(log, subject)

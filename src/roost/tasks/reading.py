@@ -48,7 +48,9 @@ async def find_task(log: Log, id: str) -> Ref:
         found = [parsed[1] for parsed in map(log.subjects.parse, subjects) if parsed is not None]
     if not found:
         keyed = "" if ":" in id else f" (of one submitted with key={id!r} the id is TASK:{id})"
-        raise ConfigError(f"there is no task {id!r} in {log.stream}{keyed}; compare the namespace and the server")
+        raise ConfigError(
+            f"there is no task {id!r} in {log.stream}{keyed}; compare the namespace and the server"
+        )
     if len(found) > 1:
         several = ", ".join(f"{one.run}/{one.name}/{one.id}" for one in found[:5])
         raise ConfigError(f"{len(found)} tasks have the id {id!r}; name one in full: {several}")

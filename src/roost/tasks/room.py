@@ -15,7 +15,7 @@ from roost.errors import JetStreamError, StoreFull
 from roost.observe import Journal
 from roost.tasks.provision import RESERVE, consumer_name, timetable_stream
 from roost.tasks.records import Subjects
-from roost.transport.jetstream import STREAM_FULL, STREAM_NOT_FOUND, JetStream
+from roost.transport.jetstream import STREAM_NOT_FOUND, JetStream, is_at_its_limit
 
 LOOK_INTERVAL_S = 1.0
 """How old the known fill level of the stream may be, in seconds, before a submission asks again."""
@@ -93,8 +93,7 @@ class Room:
         """What to raise for a write that the server refused with one of `STORE_FULL`: it tells who has no room."""
         if asyncio.get_running_loop().time() - self._looked_at > FRESH_S:
             await asyncio.shield(self._begin_look())
-        own = error.err_code == STREAM_FULL and self.limit > 0
-        return self._full("" if own else f"{error.description}, error {error.err_code}")
+        return self._full("" if is_at_its_limit(error) else f"{error.description}, error {error.err_code}")
 
     async def open_tasks(self, names: Iterable[str]) -> int:
         """Tasks that have no outcome yet; `names` are contracts that may have tasks and no worker."""

@@ -186,6 +186,11 @@ class JetStream:
         return found
 
 
+def is_at_its_limit(error: JetStreamError) -> bool:
+    """Whether a refusal is of `STORE_FULL` for the stream's own limit, and not for want of room at the server."""
+    return error.err_code == STREAM_FULL and "maximum bytes" in error.description
+
+
 def stored_sequence(message: Message) -> int:
     """The stream sequence of a message from a direct get."""
     return int(message.headers["Nats-Sequence"])
