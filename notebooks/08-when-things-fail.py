@@ -92,9 +92,9 @@ await far.close()
 # sender had given up.
 #
 # Roost buffers nothing. A publish without a connection raises `NotConnected`, which means that nothing was sent. A
-# `Task` is work that is stored on the server ([06-jetstream](06-jetstream.ipynb)). A bus that has submitted one before waits
-# with the next one for the connection (10 s unless you say otherwise), and `submit` returns when the server has said that
-# it is stored. What happens to the connection comes as events.
+# `Task` is work that is stored on the server ([06-jetstream](06-jetstream.ipynb)): `submit` waits for the connection (10 s
+# unless you say otherwise), and returns when the server has said that the task is stored. What happens to the connection
+# comes as events.
 
 # %%
 # needs: local servers
@@ -111,14 +111,13 @@ async def until(kind):
 
 
 async with roost.connect(server.url, watch=events.put_nowait) as bus:
-    await bus.submit(hello, "ada")
     await asyncio.to_thread(server.kill)
     await until("connection_lost")
     try:
         await bus.publish(news, "is anybody there?")
     except roost.NotConnected:
         print("publish: NotConnected, nothing was sent")
-    submitting = asyncio.create_task(bus.submit(hello, "ben"))
+    submitting = asyncio.create_task(bus.submit(hello, "ada"))
     await asyncio.to_thread(server.restart)
     await until("reconnected")
     print("submit: waited for the connection; stored:", (await submitting).created)

@@ -112,6 +112,23 @@ async def test_a_submission_survives_a_restart_of_the_server_in_between(own_serv
         assert len(await records(bus, "task")) == 2
 
 
+async def test_the_first_submission_of_all_waits_for_a_server_as_well(own_server: LocalServer) -> None:
+    """What it asks before it stores anything may meet an outage too."""
+    async with roost.connect(own_server.url) as bus:
+        events = Events(bus)
+        for number in range(2):
+            await asyncio.to_thread(own_server.kill)
+            await events.until("connection_lost", number + 1)
+            if not number:
+                with pytest.raises(roost.NotConnected):
+                    await bus.submit_many(add, [Number(n=n) for n in range(3)], timeout_s=0.3)
+                await asyncio.to_thread(own_server.restart)
+                await events.until("reconnected")
+        waiting = asyncio.ensure_future(bus.submit(add, Number(n=1), key="1", timeout_s=SOON_S))
+        await asyncio.to_thread(own_server.restart)
+        assert (await waiting).key == "1"
+
+
 async def test_a_submission_without_a_server_says_that_nothing_was_sent(own_server: LocalServer) -> None:
     async with roost.connect(own_server.url) as bus:
         await bus.submit(add, Number(n=0))

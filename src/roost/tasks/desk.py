@@ -58,8 +58,8 @@ class Desk:
         ref = _ref(task, key)
         data = encode_input(task, value, self._log.subjects.task(ref))
         covered = self.waiter.covers(task.name)
-        begin_ms = await self._begin_ms(delay_s, at, keyed=key is not None)
-        due_s = await self._due_s(task, begin_ms) if task.deadline_s is not None else None
+        begin_ms = await self._begin_ms(delay_s, at, keyed=key is not None, patience_s=timeout_s)
+        due_s = await self._due_s(task, begin_ms, patience_s=timeout_s)
         marks = marks_of(task, value, due_s) + begin_mark(begin_ms)
         item = await self._submitter.item(ref, data, trace.header, marks, timeout_s=timeout_s)
         stored = await self._submitter.submit(item, timeout_s=timeout_s)
@@ -107,7 +107,7 @@ class Desk:
         count = 0
         async for window in windows(values, AHEAD):
             keys = [key(value) for value in window] if key is not None else [None] * len(window)
-            due_s = await self._due_s(task)
+            due_s = await self._due_s(task, patience_s=timeout_s)
             items: dict[Ref, Item] = {}
             refs: list[Ref] = []
             failure: StoreFull | SubmissionUnknown | None = None
@@ -167,27 +167,29 @@ class Desk:
         target = replay_ref(letter if isinstance(letter, DeadLetter) else current)
         subject = self._log.subjects.task(target)
         data = await input_of(self._log, current) if value is None else encode_input(task, value, subject)
-        due_s = await self._due_s(task)
+        due_s = await self._due_s(task, patience_s=timeout_s)
         marks = renewed(current.marks, due_s) if value is None else marks_of(task, value, due_s)
         item = await self._submitter.item(target, data, Trace.new().header, marks, timeout_s=timeout_s)
         stored = await self._submitter.submit(item, timeout_s=timeout_s)
         await note_replay(self._log, current, target)
         return self._handle(task, target, None, created=stored.seq > 0)
 
-    async def _begin_ms(self, delay_s: float | None, at: datetime | None, *, keyed: bool) -> int | None:
+    async def _begin_ms(
+        self, delay_s: float | None, at: datetime | None, *, keyed: bool, patience_s: float
+    ) -> int | None:
         """When a task that is submitted now may begin, by the server's clock. Raises ConfigError."""
         if delay_s is None and at is None:
             return None
-        await self._log.ensure()
+        await self._log.ensure(patience_s=patience_s)
         return begin_at(delay_s, at, now_s=self._log.now_s(), keyed=keyed)
 
     async def _due_s(
-        self, task: Task[Any, Any] | Workflow[Any, Any], begin_ms: int | None = None
+        self, task: Task[Any, Any] | Workflow[Any, Any], begin_ms: int | None = None, *, patience_s: float
     ) -> float | None:
         """When a task that is submitted now must be over; what time it is there is known by the log."""
         if task.deadline_s is None:
             return None
-        await self._log.ensure()
+        await self._log.ensure(patience_s=patience_s)
         return due(task, begin_ms / 1000 if begin_ms is not None else self._log.now_s())
 
     def handle(self, task: Task[I, O] | Workflow[I, O], id: str) -> Handle[O]:

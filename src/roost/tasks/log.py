@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import random
 import re
 import time
 from collections.abc import Iterable, Sequence
@@ -12,7 +13,15 @@ from datetime import datetime
 from typing import Any
 
 from roost.contracts import Task, Workflow
-from roost.errors import ConfigError, ConfigMismatch, JetStreamError, StreamMissing
+from roost.errors import (
+    ConfigError,
+    ConfigMismatch,
+    Disconnected,
+    JetStreamError,
+    NotConnected,
+    RequestTimeout,
+    StreamMissing,
+)
 from roost.observe import Journal
 from roost.tasks.batch import Pairs
 from roost.tasks.copies import copies, explained
@@ -32,6 +41,9 @@ from roost.transport.jetstream import (
 LOOKS = 12
 LOOK_S = 0.05
 """A log that was made just now is looked for so often, in seconds of a pause that grows by this much: 4 s."""
+PATIENCE_S = 10.0
+"""How long a server that is away is waited for where nobody says how long."""
+AGAIN_S = 0.1
 READ_BATCH = 500
 """Subjects per batched read; the server refuses more than 1,000 (status 413)."""
 
@@ -81,10 +93,22 @@ class Log:
         """Server time: deadlines hold although this machine's clock is wrong, or is set while this runs."""
         return time.monotonic() + self._offset_s
 
-    async def ensure(self) -> None:
-        """Raises ConfigMismatch; StreamMissing when it is not there and this user may not create it."""
-        if self._ready:
-            return
+    async def ensure(self, *, patience_s: float = PATIENCE_S) -> None:
+        """Tried again through outages for `patience_s` seconds.
+
+        Raises ConfigMismatch; StreamMissing when it is not there and this user may not create it; NotConnected when
+        the server was away for so long.
+        """
+        until = time.monotonic() + patience_s
+        while not self._ready:
+            try:
+                await self._find()
+            except (Disconnected, NotConnected, RequestTimeout) as error:
+                if time.monotonic() > until:
+                    raise NotConnected(f"the question for the log {self.stream}") from error
+                await asyncio.sleep(AGAIN_S * (0.5 + random.random()))
+
+    async def _find(self) -> None:
         async with self._lock:
             if self._ready:
                 return

@@ -127,7 +127,7 @@ class Submitter:
         if len(data) <= INLINE_BYTES:
             return Item(ref, data, trace, marks)
         log = self._log
-        await log.ensure()
+        await log.ensure(patience_s=timeout_s)
         subject = log.subjects.task(ref)
         try:
             there = await newest(log, subject, patience_s=timeout_s)
@@ -150,7 +150,7 @@ class Submitter:
         same key), NotConnected (no try reached a server), ConfigMismatch, StreamMissing, PermissionDenied (which says
         so if the task is stored, and only what stands behind it is not).
         """
-        await self._log.ensure()
+        await self._log.ensure(patience_s=timeout_s)
         patience = _Patience(timeout_s)
         try:
             return await self._submit(item, patience)
@@ -287,7 +287,7 @@ class Submitter:
         are those not known to be stored.
         """
         log = self._log
-        await log.ensure()
+        await log.ensure(patience_s=timeout_s)
         for item in items:
             if len(item.data) + 512 > log.link.client.max_payload:
                 raise TooLarge(
