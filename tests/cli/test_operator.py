@@ -199,7 +199,10 @@ async def test_a_tasks_history_tells_who_tried_it_when_and_what_came_of_it(
 
         answer = await operator("tasks", "show", "nosuch")
         assert answer.returncode == 1
-        assert f"there is no task 'nosuch' in ROOST_{namespace} (of one submitted with key='nosuch'" in answer.stderr
+        assert (
+            f"there is no task 'nosuch' in ROOST_{namespace} (of one submitted with key='nosuch'"
+            in answer.stderr
+        )
 
 
 async def test_a_timeline_is_drawn_as_text_and_as_a_picture(

@@ -60,7 +60,11 @@ def judged(row: Row, servers: int, seed: int) -> dict[str, Any]:
     """The result of one row, as it is kept."""
     began = time.monotonic()
     kept: dict[str, Any] = {"row": row.name, "servers": servers, "seed": seed}
-    kept |= {"commit": commit(), "date": datetime.now(UTC).isoformat(timespec="seconds"), "server": server_version()}
+    kept |= {
+        "commit": commit(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+        "server": server_version(),
+    }
     try:
         kept |= asdict(asyncio.run(run(row, servers, seed)))
         kept["held"] = not kept["broken"]

@@ -14,9 +14,7 @@ import roost
 PAGE = Path(__file__).parents[2] / "docs" / "resilience.md"
 
 
-async def test_its_snippets_run(
-    nats_url: str, namespace: str, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_its_snippets_run(nats_url: str, namespace: str, capsys: pytest.CaptureFixture[str]) -> None:
     snippets = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(snippets) >= 4
 

@@ -164,7 +164,10 @@ anything: Any = object
         (lambda: Task("x", Page, ack_wait_s=0.1), "Task 'x': ack_wait_s = 0.1"),
         (lambda: Task("x", Page, ack_wait_s=None), "Task 'x': ack_wait_s = None"),  # type: ignore[call-overload]
         (lambda: Workflow("x", Page, Digest, deadline_s=math.nan), "Workflow 'x': deadline_s = nan"),
-        (lambda: Task("x", Page, limits=Limits(max_bytes=2**26 + 1)), "Task 'x': limits: max_bytes = 67108865"),
+        (
+            lambda: Task("x", Page, limits=Limits(max_bytes=2**26 + 1)),
+            "Task 'x': limits: max_bytes = 67108865",
+        ),
         (lambda: Signal("x", Page, limits=9), "Signal 'x': limits = 9"),  # type: ignore[arg-type]
     ],
 )
