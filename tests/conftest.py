@@ -16,6 +16,7 @@ from types import FrameType
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 pytest_plugins = ["pytester"]
 
@@ -38,6 +39,8 @@ def pytest_configure(config: pytest.Config) -> None:
         "markers", f"slow_limit(seconds): the test may take this long (else {LIMIT_S:g} s)"
     )
     config.addinivalue_line("filterwarnings", "error")
+    settings.register_profile("untimed", deadline=None)  # a busy machine is no fault of the code
+    settings.load_profile("untimed")
 
 
 LONG = (

@@ -175,7 +175,10 @@ async def test_a_killed_worker_s_keys_go_on_where_they_were(nats_url: str, names
         lines = await said(second, "ended", 6)
     for key in "ab":
         told = [line.split()[:3] for line in lines if line.split()[1] == key]
-        assert told == [[what, key, str(n)] for n in range(3) for what in ("started", "ended")]
+        once = [
+            one for one, before in zip(told, [None, *told], strict=False) if one != before
+        ]  # a start may repeat
+        assert once == [[what, key, str(n)] for n in range(3) for what in ("started", "ended")]
 
 
 async def said(child: Child, beginning: str, count: int) -> list[str]:

@@ -8,9 +8,11 @@ from collections.abc import Sequence
 
 from roost.bus import Bus
 from roost.discovery import AgentInfo
-from roost.errors import NoResponders, RequestTimeout
+from roost.errors import NoResponders, PermissionDenied, RequestTimeout
+from roost.permissions import Rights, check_rights
 from roost.transport import Message
 
+WHO = "$SYS.REQ.ACCOUNT.PING.CONNZ"
 ASK_S = 1.0
 QUIET_S = 0.2
 """Seconds without a further answer after which nobody else is waited for."""
@@ -42,8 +44,12 @@ async def _is_silent(bus: Bus, agent: str, instance: str) -> bool:
 
 async def _connected(bus: Bus) -> set[tuple[str, str]] | None:
     """Agent and instance of all that have a connection, as the servers know it; None if they do not say."""
+    try:  # a server writes into its log whatever it refuses
+        await check_rights(bus.link, Rights(publish={WHO: "who is connected"}), bus.journal)
+    except PermissionDenied:
+        return None
     body = json.dumps({"subscriptions": True, "limit": MOST_CONNECTIONS}).encode()
-    answers = await _all_answers(bus, "$SYS.REQ.ACCOUNT.PING.CONNZ", body)
+    answers = await _all_answers(bus, WHO, body)
     if not answers:
         return None
     found = set()
