@@ -64,9 +64,9 @@ MUTANTS = (
         cuts=(
             (
                 "worker.py",
-                "            ours = await self._writer.write(delivery, record)\n        except Unstorable as error:",
+                "            ours = await self._writer.write(delivery, record, marks=marks)\n",
                 '            self._answer(delivery, b"+ACK")\n'
-                "            ours = await self._writer.write(delivery, record)\n        except Unstorable as error:",
+                "            ours = await self._writer.write(delivery, record, marks=marks)\n",
             ),
         ),
         signs=("accepted without outcome",),

@@ -130,7 +130,7 @@ MUTANTS = (
     ),
     Mutant(
         name="a replica that lags is believed",
-        cuts=(("src/roost/runs/core.py", "if subject not in found:", "if False:"),),
+        cuts=(("src/roost/tasks/log.py", "if leader and not found:", "if False:"),),
         signs=("although its result is on record", "times"),
         rare=True,
     ),
