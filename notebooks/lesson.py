@@ -30,6 +30,7 @@ import roost
 
 SKIPPED = "__lesson__"  # the name by which a cell that cannot run here finds its lesson
 ANSWER_LIMIT_S = 20.0
+LEFT = "align='left' style='text-align:left'"  # GitHub heeds the one, JupyterLab the other
 
 
 class Lesson:
@@ -207,7 +208,7 @@ class Lesson:
 
     def _repr_mimebundle_(self, include: Any = None, exclude: Any = None) -> dict[str, str]:
         cells = "".join(
-            f"<tr><th align='left'>{html.escape(name)}</th><td align='left'>{html.escape(value)}</td></tr>"
+            f"<tr><th {LEFT}>{html.escape(name)}</th><td {LEFT}>{html.escape(value)}</td></tr>"
             for name, value in self._rows()
         )
         return {"text/html": f"<table>{cells}</table>", "text/plain": repr(self)}

@@ -31,7 +31,7 @@ class Nursery:
     def __init__(self, module: str = "kill.nursery") -> None:
         self._module = module
         self._children: dict[int, Child] = {}
-        self._births: asyncio.Queue[int] = asyncio.Queue()
+        self._births: asyncio.Queue[Child] = asyncio.Queue()
         self._one_at_a_time = asyncio.Lock()
         self._process: Process | None = None
         self._listening: asyncio.Task[None] | None = None
@@ -68,7 +68,7 @@ class Nursery:
                 "arguments": [*map(str, arguments)],
             }
             self._order(order)
-            return self._children[await self._births.get()]
+            return await self._births.get()  # it may have ended already
 
     def signal(self, child: Child, number: int) -> None:
         """Send a signal, if it still lives."""
@@ -86,8 +86,8 @@ class Nursery:
         async for line in self._process.stdout:
             word, pid, *code = line.decode().split()
             if word == "began":
-                self._children[int(pid)] = Child(int(pid))
-                self._births.put_nowait(int(pid))
+                child = self._children[int(pid)] = Child(int(pid))
+                self._births.put_nowait(child)
             elif word == "ready":
                 self._children[int(pid)].ready.set()
             else:

@@ -149,7 +149,7 @@ def test_the_card_names_the_sections_that_cannot_run() -> None:
     mine.needs = {"Replay": "jetstream", "Ask the server": "trace"}
     assert "Cannot run here  Replay (there is none)" in repr(mine)
     assert "Ask the server" not in repr(mine)
-    assert "<td align='left'>Replay (there is none)</td>" in mine._repr_mimebundle_()["text/html"]
+    assert "text-align:left'>Replay (there is none)</td>" in mine._repr_mimebundle_()["text/html"]
 
 
 # --- exercises -------------------------------------------------------------------------------------------
