@@ -22,11 +22,18 @@ from hub import hub, url_of
 from jupyter_client.manager import KernelManager
 from lesson import Lesson
 from lesson_place import Place, examine
+from nats.aio.client import Client
 from nbclient.exceptions import CellExecutionError
 
 from roost.server import LocalServer, find_server
 
 ALL = {"jetstream": "", "schedules": "", "trace": "", "agents": "", "local servers": ""}
+
+
+@pytest.fixture(autouse=True)
+def stock_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a lesson mends in its own kernel must not reach the tests that come after it in this process."""
+    monkeypatch.setattr(Client, "_send_ping", Client._send_ping)
 
 
 @pytest.fixture(scope="module")

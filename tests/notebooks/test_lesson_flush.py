@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import lesson_flush
 import nats
+import pytest
+from nats.aio.client import Client
 from nats.aio.msg import Msg
 
 import roost
@@ -11,7 +13,10 @@ import roost
 TRIES = 150  # without the remedy 8 % of them fail
 
 
-async def test_after_a_flush_the_server_has_seen_subscriptions_and_messages() -> None:
+async def test_after_a_flush_the_server_has_seen_subscriptions_and_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(Client, "_send_ping", Client._send_ping)  # puts back what `mend` changes
     lesson_flush.mend()
 
     async def answer(message: Msg) -> None:
