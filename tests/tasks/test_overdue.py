@@ -173,8 +173,9 @@ async def test_what_a_run_calls_ends_with_it_at_any_depth(nats_url: str, namespa
         tasks, ends = await records(bus, "task"), await records(bus, "end")
         assert len(tasks) == 105, "the run, the one below, its three children, a hundred children"
         assert Counter(b'"dead"' in record.data[:20] for record in ends) == {True: 104, False: 1}
-        marks = {value for record in tasks for name, value in record.marks if name == DEADLINE}
-        assert len(marks) == 1, "all have the deadline of the run"
+        marks = {int(value) for record in tasks for name, value in record.marks if name == DEADLINE}
+        # The run's own is by the submitter's idea of the server's clock, where that is the earlier one.
+        assert max(marks) - min(marks) < 50, "all have the deadline of the run, in milliseconds"
         assert await index(bus) == [f"{namespace}.run.parent:p.deadline.parent.parent:p.{marks.pop()}"]
 
 
